@@ -1,0 +1,146 @@
+"""Forebay keeps a web application's hot state in front of its database, on Redis or Valkey: for asyncio and for threads.
+
+Every public name is here, and is imported when it is first used (PEP 562).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .bay import AsyncForebay, Forebay, Stats
+    from .cache.cache import AsyncCache, Cache
+    from .cache.tally import CacheStats
+    from .durations import Duration
+    from .errors import (
+        CacheMiss,
+        Closed,
+        ConnectFailed,
+        ConnectionLost,
+        DeadlineExceeded,
+        DecodeError,
+        EncodeError,
+        ForebayError,
+        InvalidCommand,
+        InvalidDuration,
+        InvalidKey,
+        InvalidNamespace,
+        LoaderCancelled,
+        MissingTTL,
+        NoScript,
+        Overloaded,
+        ProtocolViolation,
+        RecursiveLoad,
+        Refused,
+        ServerError,
+        ServerStartFailed,
+        SettingsError,
+        Unavailable,
+        UsageError,
+    )
+    from .events import ConnectionDropped, Event, NameRefused, ReadFailed, Undecodable, WriteFailed
+    from .keys import Key
+    from .settings import Settings
+    from .wire.embedded import EmbeddedServer
+    from .wire.stats import WireStats
+
+_HOMES = {
+    "bay": ("AsyncForebay", "Forebay", "Stats"),
+    "cache.cache": ("AsyncCache", "Cache"),
+    "cache.tally": ("CacheStats",),
+    "durations": ("Duration",),
+    "errors": (
+        "CacheMiss",
+        "Closed",
+        "ConnectFailed",
+        "ConnectionLost",
+        "DeadlineExceeded",
+        "DecodeError",
+        "EncodeError",
+        "ForebayError",
+        "InvalidCommand",
+        "InvalidDuration",
+        "InvalidKey",
+        "InvalidNamespace",
+        "LoaderCancelled",
+        "MissingTTL",
+        "NoScript",
+        "Overloaded",
+        "ProtocolViolation",
+        "RecursiveLoad",
+        "Refused",
+        "ServerError",
+        "ServerStartFailed",
+        "SettingsError",
+        "Unavailable",
+        "UsageError",
+    ),
+    "events": ("ConnectionDropped", "Event", "NameRefused", "ReadFailed", "Undecodable", "WriteFailed"),
+    "keys": ("Key",),
+    "settings": ("Settings",),
+    "wire.embedded": ("EmbeddedServer",),
+    "wire.stats": ("WireStats",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AsyncCache",
+    "AsyncForebay",
+    "Cache",
+    "CacheMiss",
+    "CacheStats",
+    "Closed",
+    "ConnectFailed",
+    "ConnectionDropped",
+    "ConnectionLost",
+    "DeadlineExceeded",
+    "DecodeError",
+    "Duration",
+    "EmbeddedServer",
+    "EncodeError",
+    "Event",
+    "Forebay",
+    "ForebayError",
+    "InvalidCommand",
+    "InvalidDuration",
+    "InvalidKey",
+    "InvalidNamespace",
+    "Key",
+    "LoaderCancelled",
+    "MissingTTL",
+    "NameRefused",
+    "NoScript",
+    "Overloaded",
+    "ProtocolViolation",
+    "ReadFailed",
+    "RecursiveLoad",
+    "Refused",
+    "ServerError",
+    "ServerStartFailed",
+    "Settings",
+    "SettingsError",
+    "Stats",
+    "Unavailable",
+    "Undecodable",
+    "UsageError",
+    "WireStats",
+    "WriteFailed",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("forebay")
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'forebay' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"forebay.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,288 @@
+"""One connection to one server, and everything that is handed out from it: `Forebay` for threads, `AsyncForebay` for asyncio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, overload
+
+from msgspec import UNSET, UnsetType
+
+from .cache.cache import AsyncCache, Cache
+from .cache.core import CacheCore, OnOutage
+from .cache.flights import Flights
+from .cache.tally import CacheStats, LockedTally, Tally
+from .colours import documented_like
+from .durations import Duration
+from .errors import ConnectFailed
+from .events import Hook, Reporter
+from .keys import Namespace, check_prefix
+from .port.aio import AioPort
+from .port.blocking import BlockingPort
+from .port.port import Arg, Port, Reply, complete
+from .settings import Settings
+from .wire.address import Address, standalone_address
+from .wire.embedded import EmbeddedServer
+from .wire.multiplexer import Multiplexer
+from .wire.pool import Pool
+from .wire.stats import WireStats
+
+__all__ = ["AsyncForebay", "Forebay", "Stats"]
+
+T = TypeVar("T")
+P = TypeVar("P", bound=Port)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A snapshot of a bay: its connections, its caches by namespace, and how often each kind of event was reported."""
+
+    wire: WireStats
+    caches: dict[str, CacheStats]
+    reported: dict[str, int]
+
+
+class _Bay(Generic[P]):
+    """What both colours hold: settings, reporter, tallies and flights, and the embedded server if there is one."""
+
+    def __init__(
+        self, url: str | None, settings: Settings | None, prefix: str, required: bool, on_event: Hook | None, tally: Callable[[], Tally]
+    ) -> None:
+        if url is not None and settings is not None:
+            raise TypeError("give either a url or settings=, not both")
+        self.settings = settings or (Settings.from_env() if url is None else Settings.from_url(url))
+        self.prefix = check_prefix(prefix)
+        self._required = required
+        self._reporter = Reporter(on_event)
+        self._new_tally = tally
+        self._tallies: dict[str, Tally] = {}
+        self._embedded = EmbeddedServer() if self.settings.topology == "embedded" else None
+        if self._embedded is None:
+            standalone_address(self.settings)  # a topology that cannot be had is an error here, not at the first command
+        self.port = self._make_port()
+        self._flights = Flights(self.port.promise)
+
+    def _make_port(self) -> P:
+        raise NotImplementedError
+
+    def _locate(self) -> Address:
+        return standalone_address(self.settings) if self._embedded is None else self._embedded.address()
+
+    def _parts_of(self, namespace: str, type_: Any, ttl: Any, on_outage: OnOutage) -> dict[str, Any]:
+        space = Namespace(self.prefix, namespace)
+        tally = self._tallies.setdefault(namespace, self._new_tally())
+        return {
+            "port": self.port,
+            "space": space,
+            "type": type_,
+            "ttl": ttl,
+            "on_outage": on_outage,
+            "tally": tally,
+            "flights": self._flights,
+            "reporter": self._reporter,
+        }
+
+    def stats(self) -> Stats:
+        """Return a snapshot of connections, caches and reported events."""
+        caches = {namespace: tally.stats() for namespace, tally in self._tallies.items()}
+        return Stats(self.port.stats(), caches, self._reporter.counts())
+
+    def __repr__(self) -> str:
+        prefix = f", prefix={self.prefix!r}" if self.prefix else ""
+        return f"{type(self).__name__}({self.settings.where!r}{prefix})"
+
+
+class AsyncForebay(_Bay[AioPort]):
+    """A bay for asyncio.
+
+    Args:
+        url: ``redis://``, ``unix://`` or ``embedded://`` (a private server); without it ``REDIS_URL`` or ``REDIS_HOST`` and its
+            companions are read.
+        settings: `Settings` instead of a URL.
+        prefix: stands before every key, so that two applications on one server never meet.
+        required: whether `connect` (and ``async with``) fails when the server is away. With False the bay starts without it.
+        on_event: receives what is reported, see `forebay.events`.
+
+    Raises:
+        SettingsError: the URL or a variable cannot be read.
+        InvalidNamespace: the prefix cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        prefix: str = "",
+        required: bool = True,
+        on_event: Hook | None = None,
+    ) -> None:
+        super().__init__(url, settings, prefix, required, on_event, Tally)
+
+    def _make_port(self) -> AioPort:
+        return AioPort(Multiplexer(self.settings, self._locate, self._reporter))
+
+    @overload
+    def cache(
+        self, namespace: str, *, type: type[T], ttl: Duration | UnsetType | None = ..., on_outage: OnOutage = ...
+    ) -> AsyncCache[T]: ...
+    @overload
+    def cache(
+        self, namespace: str, *, type: Any = ..., ttl: Duration | UnsetType | None = ..., on_outage: OnOutage = ...
+    ) -> AsyncCache[Any]: ...
+    def cache(
+        self,
+        namespace: str,
+        *,
+        type: Any = None,
+        ttl: Duration | UnsetType | None = UNSET,
+        on_outage: OnOutage = "fallback",
+    ) -> AsyncCache[Any]:
+        """Return a cache of values of *type* under ``<prefix><namespace>:``.
+
+        Args:
+            namespace: letters, digits, ``_ - .`` in parts joined by ``:``; ``session``, ``limit`` and ``lock`` are reserved.
+            type: a dataclass, msgspec Struct, pydantic model, TypedDict, datetime, UUID, ``list[...]`` ...; None takes JSON's own types.
+            ttl: the lifetime of what is stored without one of its own; ``None`` means for ever.
+            on_outage: "fallback" (reads miss, writes are reported) or "raise".
+
+        Raises:
+            InvalidNamespace, InvalidDuration: an argument cannot be used.
+            EncodeError: the type cannot be stored as JSON.
+        """
+        return AsyncCache(**self._parts_of(namespace, type, ttl, on_outage))
+
+    async def connect(self) -> Self:
+        """Connect and ping the server, and return the bay. With ``required=False`` an absent server is no error.
+
+        Raises:
+            ConnectFailed: the message names address and cause.
+            ServerStartFailed: the embedded server did not start.
+        """
+        try:
+            await self.port.connect()
+        except ConnectFailed:
+            if self._required:
+                await self.close()
+                raise
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def ping(self) -> float:
+        """Ask the server for a sign of life and return how many seconds it took.
+
+        Raises:
+            Unavailable: there was none.
+        """
+        began = time.perf_counter()
+        await self.port.execute("PING")
+        return time.perf_counter() - began
+
+    async def execute(self, *args: Arg) -> Reply:
+        """Send any command, as in ``execute("OBJECT", "ENCODING", "user:42")``; keys are sent as they are, without the prefix.
+
+        Commands that block the connection (``BLPOP``), or change its state (``SELECT``, ``SUBSCRIBE``, ``MULTI``), do not belong here: it is shared.
+
+        Raises:
+            InvalidCommand: an argument is not text, bytes or a number.
+            ServerError: the server refused.
+            Unavailable: the server did not answer.
+        """
+        return await self.port.execute(*args)
+
+    async def close(self) -> None:
+        """Finish what is in flight, cancel loads, close the connections, and stop the embedded server. Safe to call again."""
+        await self.port.close()
+        if self._embedded is not None:
+            self._embedded.stop()
+
+    aclose = close
+
+    async def __aenter__(self) -> Self:
+        return await self.connect()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+
+@documented_like(AsyncForebay)
+class Forebay(_Bay[BlockingPort]):
+    """A bay for threads: `AsyncForebay` without ``await``. It is thread-safe.
+
+    Args:
+        url: ``redis://``, ``unix://`` or ``embedded://`` (a private server); without it ``REDIS_URL`` or ``REDIS_HOST`` and its
+            companions are read.
+        settings: `Settings` instead of a URL.
+        prefix: stands before every key, so that two applications on one server never meet.
+        required: whether `connect` (and ``with``) fails when the server is away. With False the bay starts without it.
+        on_event: receives what is reported, see `forebay.events`.
+
+    Raises:
+        SettingsError: the URL or a variable cannot be read.
+        InvalidNamespace: the prefix cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        prefix: str = "",
+        required: bool = True,
+        on_event: Hook | None = None,
+    ) -> None:
+        super().__init__(url, settings, prefix, required, on_event, LockedTally)
+
+    def _make_port(self) -> BlockingPort:
+        return BlockingPort(Pool(self.settings, self._locate, self._reporter))
+
+    @overload
+    def cache(self, namespace: str, *, type: type[T], ttl: Duration | UnsetType | None = ..., on_outage: OnOutage = ...) -> Cache[T]: ...
+    @overload
+    def cache(
+        self, namespace: str, *, type: Any = ..., ttl: Duration | UnsetType | None = ..., on_outage: OnOutage = ...
+    ) -> Cache[Any]: ...
+    def cache(
+        self,
+        namespace: str,
+        *,
+        type: Any = None,
+        ttl: Duration | UnsetType | None = UNSET,
+        on_outage: OnOutage = "fallback",
+    ) -> Cache[Any]:
+        return Cache(CacheCore(**self._parts_of(namespace, type, ttl, on_outage)))
+
+    def connect(self) -> Self:
+        try:
+            complete(self.port.connect())
+        except ConnectFailed:
+            if self._required:
+                self.close()
+                raise
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def ping(self) -> float:
+        began = time.perf_counter()
+        complete(self.port.execute("PING"))
+        return time.perf_counter() - began
+
+    def execute(self, *args: Arg) -> Reply:
+        return complete(self.port.execute(*args))
+
+    def close(self) -> None:
+        complete(self.port.close())
+        if self._embedded is not None:
+            self._embedded.stop()
+
+    def __enter__(self) -> Self:
+        return self.connect()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,85 @@
+"""The two colours of a cache, the same names and parameters in both: one awaits the core, the other completes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar, overload
+
+from msgspec import UNSET, UnsetType
+
+from ..colours import documented_like
+from ..durations import Duration
+from ..keys import Key
+from ..port.port import complete
+from .core import CacheCore
+from .tally import CacheStats
+
+__all__ = ["AsyncCache", "Cache"]
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+class AsyncCache(CacheCore[T]):
+    """A cache for asyncio. Get one from `AsyncForebay.cache`; it belongs to the bay's event loop."""
+
+
+@documented_like(CacheCore)
+class Cache(Generic[T]):
+    """A cache for threads. Get one from `Forebay.cache`; all threads may share it."""
+
+    def __init__(self, core: CacheCore[T]) -> None:
+        self._core = core
+
+    @property
+    def namespace(self) -> str:
+        return self._core.namespace
+
+    def stats(self) -> CacheStats:
+        return self._core.stats()
+
+    @overload
+    def get(self, key: Key) -> T | None: ...
+    @overload
+    def get(self, key: Key, default: D) -> T | D: ...
+    def get(self, key: Key, default: Any = None) -> Any:
+        return complete(self._core.get(key, default))
+
+    def fetch(self, key: Key) -> T:
+        return complete(self._core.fetch(key))
+
+    def get_many(self, keys: Iterable[Key]) -> dict[Key, T]:
+        return complete(self._core.get_many(keys))
+
+    def exists(self, key: Key) -> bool:
+        return complete(self._core.exists(key))
+
+    def ttl(self, key: Key) -> float | None:
+        return complete(self._core.ttl(key))
+
+    def set(self, key: Key, value: T, *, ttl: Duration | UnsetType | None = UNSET) -> None:
+        complete(self._core.set(key, value, ttl=ttl))
+
+    def set_many(self, mapping: Mapping[Key, T], *, ttl: Duration | UnsetType | None = UNSET) -> None:
+        complete(self._core.set_many(mapping, ttl=ttl))
+
+    def add(self, key: Key, value: T, *, ttl: Duration | UnsetType | None = UNSET) -> bool:
+        return complete(self._core.add(key, value, ttl=ttl))
+
+    def expire(self, key: Key, ttl: Duration | None) -> bool:
+        return complete(self._core.expire(key, ttl))
+
+    def delete(self, *keys: Key) -> int:
+        return complete(self._core.delete(*keys))
+
+    def delete_matching(self, pattern: str) -> int:
+        return complete(self._core.delete_matching(pattern))
+
+    def clear(self) -> int:
+        return complete(self._core.clear())
+
+    def get_or_set(self, key: Key, loader: Callable[[], T], *, ttl: Duration | UnsetType | None = UNSET) -> T:
+        return complete(self._core.get_or_set(key, loader, ttl=ttl))
+
+    def __repr__(self) -> str:
+        return repr(self._core).replace("CacheCore(", "Cache(", 1)

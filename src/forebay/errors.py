@@ -1,0 +1,138 @@
+"""Every error that Forebay raises, sorted by whose move is next. Nothing in a message is ever a secret.
+
+ForebayError
+├── UsageError               the calling code must change
+│   ├── SettingsError        a variable, URL or argument cannot be read (ValueError)
+│   ├── InvalidKey           a key that Redis should not be given (ValueError)
+│   ├── InvalidNamespace     a namespace or prefix that would meet another's keys (ValueError)
+│   ├── InvalidDuration      a lifetime or timeout that is no time (ValueError)
+│   ├── InvalidCommand       an argument that is not text, bytes or a number (TypeError)
+│   ├── EncodeError          a value that would not come back as it went in (ValueError)
+│   ├── MissingTTL           a write without a lifetime (TypeError)
+│   ├── RecursiveLoad        a loader that waits for itself
+│   └── Closed               the bay was closed before this call
+├── CacheMiss                no such entry (KeyError)
+├── DecodeError              the stored bytes are not what this cache stores (ValueError)
+├── LoaderCancelled          the shared load was cancelled from inside
+├── Unavailable              the server or the way to it; the same call may succeed later
+│   ├── ConnectFailed        no connection could be opened
+│   ├── ConnectionLost       it broke while the reply was awaited: the command may have run
+│   ├── DeadlineExceeded     no reply in time: the command may have run (TimeoutError)
+│   ├── Overloaded           no free connection in time: the command was not sent
+│   └── Refused              the server answers, but not now (LOADING, READONLY, ...)
+├── ServerError              the server understood and said no; `code` is its first word
+│   ├── Refused              (the same class: it is both)
+│   └── NoScript             the script is not loaded
+├── ProtocolViolation        bytes that no healthy server sends; the connection was dropped
+└── ServerStartFailed        the embedded server did not come up
+"""
+
+from __future__ import annotations
+
+
+class ForebayError(Exception):
+    """The base of every error that Forebay raises."""
+
+
+class UsageError(ForebayError):
+    """The call itself is wrong; repeating it cannot help."""
+
+
+class SettingsError(UsageError, ValueError):
+    """A setting cannot be read. The message names the variable and its value, never a password."""
+
+
+class InvalidKey(UsageError, ValueError):
+    """A cache key is empty, too long, of the wrong type, or holds control characters."""
+
+
+class InvalidNamespace(UsageError, ValueError):
+    """A namespace or prefix is malformed, or reserved for another part of Forebay."""
+
+
+class InvalidDuration(UsageError, ValueError):
+    """A lifetime or timeout is not a duration, not above zero, or absurdly long."""
+
+
+class InvalidCommand(UsageError, TypeError):
+    """A command has an argument that is neither text, bytes nor a number."""
+
+
+class EncodeError(UsageError, ValueError):
+    """A value cannot be stored so that reading it gives the same value. Nothing was sent."""
+
+
+class MissingTTL(UsageError, TypeError):
+    """A write names no lifetime, and its cache has none. ``ttl=None`` spells out "for ever"."""
+
+
+class RecursiveLoad(UsageError):
+    """A loader asked the cache for the very key that it is loading, and would wait for itself."""
+
+
+class Closed(UsageError):
+    """The bay (or its embedded server) has been closed."""
+
+
+class CacheMiss(ForebayError, KeyError):
+    """There is no entry under this key."""
+
+    def __init__(self, namespace: str, key: object) -> None:
+        super().__init__(namespace, key)
+        self.namespace = namespace
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"cache {self.namespace!r} has no entry for key {self.key!r}"
+
+
+class DecodeError(ForebayError, ValueError):
+    """The stored bytes are damaged, or were written for another type."""
+
+
+class LoaderCancelled(ForebayError):
+    """The loader cancelled itself; those who waited for its value were not cancelled."""
+
+
+class Unavailable(ForebayError):
+    """The server cannot be reached or does not answer. The same call may succeed later."""
+
+
+class ConnectFailed(Unavailable):
+    """No connection could be opened; the message names the address and the cause."""
+
+
+class ConnectionLost(Unavailable):
+    """The connection broke while a reply was awaited. The command may or may not have run."""
+
+
+class DeadlineExceeded(Unavailable, TimeoutError):
+    """No reply arrived in time. The command may or may not have run."""
+
+
+class Overloaded(Unavailable):
+    """No connection became free in time. The command was not sent."""
+
+
+class ServerError(ForebayError):
+    """The server answered with an error. ``code`` is its first word, such as ``WRONGTYPE``."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = message.partition(" ")[0]
+
+
+class Refused(ServerError, Unavailable):
+    """The server is up and cannot serve this now (``LOADING``, ``READONLY``, ``OOM``, ...). The command did not run."""
+
+
+class NoScript(ServerError):
+    """The server does not hold the script; sending its source loads it."""
+
+
+class ProtocolViolation(ForebayError):
+    """The peer sent bytes that are not a reply to anything asked. Its connection is dropped."""
+
+
+class ServerStartFailed(ForebayError):
+    """The embedded server could not be found or did not start."""

@@ -1,0 +1,134 @@
+"""Nothing fails silently: what is *reported* becomes a counter, an event for the hook, and a rate-limited log record."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = [
+    "ConnectionDropped",
+    "Event",
+    "Hook",
+    "NameRefused",
+    "ReadFailed",
+    "Reporter",
+    "Undecodable",
+    "WriteFailed",
+]
+
+logger: Final = logging.getLogger("forebay")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that a caller was not told by an exception. ``cause`` is the error behind it."""
+
+    cause: BaseException
+
+    def describe(self) -> str:
+        """Return one line for a log, without values and without secrets."""
+        return f"{type(self).__name__}: {self.cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionDropped(Event):
+    """A connection was given up; what was in flight on it has failed."""
+
+    address: str
+
+    def describe(self) -> str:
+        return f"connection to {self.address} dropped: {self.cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class NameRefused(Event):
+    """The server would not take the connection's name; everything else works."""
+
+    address: str
+
+    def describe(self) -> str:
+        return f"{self.address} refused CLIENT SETNAME, connections stay unnamed there: {self.cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEvent(Event):
+    """What events about one cache have in common."""
+
+    namespace: str
+    operation: str
+    key: object
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailed(CacheEvent):
+    """A read was answered as a miss, because the server could not be asked."""
+
+    def describe(self) -> str:
+        return f"{self.operation} {self.namespace}:{self.key} answered as a miss: {self.cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFailed(CacheEvent):
+    """A value was not stored; the caller has it all the same."""
+
+    def describe(self) -> str:
+        return f"{self.operation} {self.namespace}:{self.key} was not stored: {self.cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class Undecodable(CacheEvent):
+    """A stored value could not be read, and was loaded anew."""
+
+    def describe(self) -> str:
+        return f"{self.operation} {self.namespace}:{self.key} found a value that cannot be read, loading anew: {self.cause}"
+
+
+Hook = Callable[[Event], None]
+"""Receives every reported event, on the thread or loop where it happened. It must be quick and must not block."""
+
+
+class Reporter:
+    """Counts events, hands them to the hook, and logs at most one record a second for each kind."""
+
+    LOG_EVERY: Final = 1.0
+
+    def __init__(self, hook: Hook | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._hook = hook
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._logged: dict[str, tuple[float, int]] = {}
+
+    def report(self, event: Event) -> None:
+        """Report *event*. An error in the hook is logged, and never reaches the caller."""
+        kind = type(event).__name__
+        with self._lock:
+            self._counts[kind] += 1
+            due, suppressed = self._turn_to_log(kind)
+        if due:
+            more = f" ({suppressed} more of this kind since the last record)" if suppressed else ""
+            logger.warning("%s%s", event.describe(), more)
+        if self._hook is not None:
+            try:
+                self._hook(event)
+            except Exception:
+                logger.exception("the event hook failed on %s", kind)
+
+    def counts(self) -> dict[str, int]:
+        """Return how often each kind was reported."""
+        with self._lock:
+            return dict(self._counts)
+
+    def _turn_to_log(self, kind: str) -> tuple[bool, int]:
+        now = self._clock()
+        last, suppressed = self._logged.get(kind, (float("-inf"), 0))
+        if now - last < self.LOG_EVERY:
+            self._logged[kind] = (last, suppressed + 1)
+            return False, 0
+        self._logged[kind] = (now, 0)
+        return True, suppressed

@@ -1,0 +1,117 @@
+"""A key's name in Redis is ``<prefix><namespace>:<key>``, and nothing that a caller passes can leave its namespace."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+from uuid import UUID
+
+from .errors import InvalidKey, InvalidNamespace
+
+__all__ = ["MAX_KEY_BYTES", "Key", "Namespace", "check_prefix"]
+
+Key = str | int | UUID
+"""What names an entry. ``42`` and ``"42"`` are the same key."""
+
+MAX_KEY_BYTES: Final = 1024
+RESERVED: Final = frozenset({"session", "limit", "lock"})
+
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.-]+(?::[A-Za-z0-9_.-]+)*")
+_GLOB_SPECIAL: Final = re.compile(r"([*?\[\]\\])")
+_FAST_LENGTH: Final = MAX_KEY_BYTES // 4  # no character takes more than four bytes in UTF-8
+
+
+def check_prefix(prefix: str) -> str:
+    """Return *prefix* if it can stand before every key of a bay; an empty one is fine.
+
+    Raises:
+        InvalidNamespace: it holds spaces, control characters, or ``{ }`` (which would pin every key to one cluster slot).
+    """
+    if not isinstance(prefix, str):
+        raise InvalidNamespace(f"prefix must be text, not {type(prefix).__name__}")
+    if len(prefix) > 128 or any(c in "{}" or c.isspace() or not c.isprintable() for c in prefix):
+        raise InvalidNamespace(
+            f"prefix {prefix[:40]!r} cannot be used: at most 128 characters, without spaces, control characters, '{{' or '}}'"
+        )
+    return prefix
+
+
+class Namespace:
+    """The keys of one cache: turns callers' keys into names in Redis, and patterns into ``SCAN`` patterns."""
+
+    __slots__ = ("head", "label")
+
+    def __init__(self, prefix: str, label: str) -> None:
+        """Raise `InvalidNamespace` if *label* is malformed or reserved for sessions, limits or locks."""
+        if not isinstance(label, str) or not _NAMESPACE.fullmatch(label) or len(label) > 128:
+            raise InvalidNamespace(
+                f"namespace {label!r} cannot be used: letters, digits, '_', '-' and '.', in parts joined by ':', at most 128"
+            )
+        if label.partition(":")[0] in RESERVED:
+            raise InvalidNamespace(
+                f"namespace {label!r} is reserved: 'session', 'limit' and 'lock' hold Forebay's own keys; choose another name"
+            )
+        self.label = label
+        self.head = f"{check_prefix(prefix)}{label}:"
+
+    def name(self, key: Key) -> str:
+        """Return the name of *key* in Redis.
+
+        A leading ``#`` is doubled, because names that begin with a single one belong to Forebay (tags, versions).
+
+        Raises:
+            InvalidKey: empty, over 1024 bytes of UTF-8, with control characters, or not ``str | int | UUID``.
+        """
+        kind = type(key)
+        if kind is int:
+            return f"{self.head}{key}"
+        if kind is str and 0 < len(key) <= _FAST_LENGTH and key.isprintable() and key[0] != "#":  # type: ignore[arg-type,union-attr,index]
+            return self.head + key  # type: ignore[operator]
+        return self.head + _checked(key)
+
+    def pattern(self, glob: str) -> str:
+        """Return the ``MATCH`` pattern for *glob* (``*``, ``?``, ``[...]``) within this namespace alone.
+
+        Raises:
+            InvalidKey: the pattern is empty or not text.
+        """
+        if not isinstance(glob, str) or not glob:
+            raise InvalidKey("a pattern is text such as '42:*'; to remove everything in the namespace use clear()")
+        return self._head_pattern() + ("#" + glob if glob[0] == "#" else glob)
+
+    def everything(self) -> str:
+        """Return the ``MATCH`` pattern of all names in this namespace, Forebay's own among them."""
+        return self._head_pattern() + "*"
+
+    def _head_pattern(self) -> str:
+        return _GLOB_SPECIAL.sub(r"\\\1", self.head)
+
+    def __repr__(self) -> str:
+        return f"Namespace({self.head!r})"
+
+
+def _checked(key: object) -> str:
+    text = _text_of(key)
+    if not text:
+        raise InvalidKey("a key must not be empty")
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    for index, character in enumerate(text):
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            raise InvalidKey(f"key {shown!r} holds {character!r} at position {index}: control characters and lone surrogates are refused")
+    size = len(text.encode())
+    if size > MAX_KEY_BYTES:
+        raise InvalidKey(f"key {shown!r} takes {size} bytes, the limit is {MAX_KEY_BYTES}: use a digest of it as the key")
+    return "#" + text if text[0] == "#" else text
+
+
+def _text_of(key: object) -> str:
+    if isinstance(key, bool):
+        raise InvalidKey(f"key {key!r} is a bool: use text, a whole number or a UUID")
+    if isinstance(key, int):
+        return str(int(key))
+    if isinstance(key, str):
+        return str.__str__(key)
+    if isinstance(key, UUID):
+        return str(key)
+    raise InvalidKey(f"a key is text, a whole number or a UUID, not {type(key).__name__}")

@@ -1,0 +1,37 @@
+"""A script travels as its digest. Only a server that does not know it is sent the source, and then remembers it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from ..errors import NoScript
+from .port import Arg, Port, Reply
+
+__all__ = ["Script"]
+
+
+class Script:
+    """A Lua script, run in one round trip (two when the server has lost it: a restart, a failover, ``SCRIPT FLUSH``)."""
+
+    __slots__ = ("digest", "source")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, port: Port, keys: Sequence[str | bytes] = (), args: Sequence[Arg] = ()) -> Reply:
+        """Run the script with ``KEYS`` and ``ARGV`` and return its reply.
+
+        The source is sent only after ``NOSCRIPT``, which says that nothing was executed: the script runs once.
+
+        Raises:
+            ServerError: the script failed, or may not run.
+        """
+        try:
+            return await port.execute("EVALSHA", self.digest, len(keys), *keys, *args)
+        except NoScript:
+            return await port.execute("EVAL", self.source, len(keys), *keys, *args)
+
+    def __repr__(self) -> str:
+        return f"Script({self.digest[:8]}, {len(self.source)} characters)"

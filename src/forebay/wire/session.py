@@ -1,0 +1,110 @@
+"""One connection without its socket. Everything that decides which reply belongs to which command happens here.
+
+Rule 1: slots are answered in the order in which they were added. Rule 2: an abandoned slot keeps its place, and its reply
+is dropped. Rule 3: after any anomaly the session is over; every slot still waiting fails, and no reply is handed out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from ..errors import ProtocolViolation, ServerError
+from .resp import NOT_ENOUGH, Push, Reply, new_reader
+
+__all__ = ["Batch", "Session", "Slot"]
+
+
+class Slot(Protocol):
+    """Where one reply goes. An ``asyncio.Future`` is one."""
+
+    def done(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    def set_result(self, result: Reply, /) -> None:
+        """Take the reply."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Take the server's refusal, or the reason why no reply will come."""
+
+
+class Batch:
+    """One slot for several commands: it takes its place once for each, and settles *whole* with the list of replies.
+
+    Refusals by the server stand in the list as `ServerError` values.
+    """
+
+    __slots__ = ("_missing", "_replies", "_whole")
+
+    def __init__(self, whole: Slot, size: int) -> None:
+        self._whole = whole
+        self._missing = size
+        self._replies: list[Reply] = []
+
+    def done(self) -> bool:
+        return self._whole.done()
+
+    def set_result(self, result: Reply, /) -> None:
+        self._replies.append(result)
+        self._missing -= 1
+        if not self._missing:
+            self._whole.set_result(self._replies)
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        if isinstance(exception, ServerError):
+            self.set_result(exception)
+        else:
+            self._whole.set_exception(exception)
+
+
+class Session:
+    """The FIFO of slots of one connection, and the parser that feeds it."""
+
+    __slots__ = ("_on_push", "_reader", "slots")
+
+    def __init__(self, on_push: Callable[[Push], None] | None = None) -> None:
+        self.slots: deque[Slot] = deque()
+        self._reader = new_reader()
+        self._on_push = on_push
+
+    def receive(self, data: bytes) -> int:
+        """Settle the slots that *data* answers, and return how many places were answered.
+
+        Raises:
+            ProtocolViolation: the bytes are no reply, or a reply to nothing. The connection must be dropped.
+        """
+        reader, slots = self._reader, self.slots
+        gets = reader.gets
+        answered = 0
+        reader.feed(data)
+        reply = gets()
+        while reply is not NOT_ENOUGH:
+            kind = type(reply)
+            if kind is Push:
+                if self._on_push is not None:
+                    self._on_push(reply)
+            elif slots:
+                slot = slots.popleft()
+                answered += 1
+                if not slot.done():
+                    if kind is bytes or not isinstance(reply, ServerError):
+                        slot.set_result(reply)
+                    else:
+                        slot.set_exception(reply)
+            else:
+                raise ProtocolViolation("a reply arrived that nobody had asked for")
+            reply = gets()
+        return answered
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is awaited and no part of a reply has arrived."""
+        return not self.slots and not self._reader.has_data()
+
+    def fail(self, reason: Callable[[], BaseException]) -> None:
+        """End the session: every waiting slot gets an error of its own."""
+        while self.slots:
+            slot = self.slots.popleft()
+            if not slot.done():
+                slot.set_exception(reason())

@@ -1,0 +1,61 @@
+"""Run as a script: holds one server process, and ends it when its owner goes away, however the owner went.
+
+``python supervisor.py DIRECTORY COMMAND...`` with a pipe as standard input. The pipe's other end belongs to the owner and
+is never written to: end of file means that the owner is gone, also after SIGKILL. Then the server is stopped and
+DIRECTORY removed. A forked child of the owner may hold the pipe open, so the owner's process id is watched as well.
+Only the standard library is used, so that this starts in milliseconds.
+"""
+
+import ctypes
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+
+_PR_SET_PDEATHSIG = 1
+_LOOK_EVERY_MS = 1000
+
+
+def main() -> int:
+    directory, command = sys.argv[1], sys.argv[2:]
+    owner = os.getppid()
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
+    with open(os.path.join(directory, "server.log"), "ab") as log:
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory, preexec_fn=_die_with_parent)
+    try:
+        _watch(server, owner)
+    finally:
+        _stop(server)
+        shutil.rmtree(directory, ignore_errors=True)
+    return server.returncode or 0
+
+
+def _watch(server: "subprocess.Popen[bytes]", owner: int) -> None:
+    poll = select.poll()
+    poll.register(0, select.POLLIN | select.POLLHUP)
+    while server.poll() is None and os.getppid() == owner:
+        if poll.poll(_LOOK_EVERY_MS):
+            return
+
+
+def _stop(server: "subprocess.Popen[bytes]") -> None:
+    if server.poll() is None:
+        server.terminate()
+        try:
+            server.wait(3)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _die_with_parent() -> None:
+    """On Linux the kernel ends the server should this supervisor itself be killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
