@@ -185,7 +185,8 @@ class AsyncForebay(_Bay[AioPort]):
     async def execute(self, *args: Arg) -> Reply:
         """Send any command, as in ``execute("OBJECT", "ENCODING", "user:42")``; keys are sent as they are, without the prefix.
 
-        Commands that block the connection (``BLPOP``), or change its state (``SELECT``, ``SUBSCRIBE``, ``MULTI``), do not belong here: it is shared.
+        Commands that block the connection (``BLPOP``) or change its state (``SELECT``, ``SUBSCRIBE``, ``MULTI``) do not
+        belong here: it is shared.
 
         Raises:
             InvalidCommand: an argument is not text, bytes or a number.

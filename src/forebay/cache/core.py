@@ -10,11 +10,12 @@ from msgspec import UNSET, UnsetType
 
 from ..codecs.codec import codec_for
 from ..durations import Duration, to_ms
-from ..errors import CacheMiss, DecodeError, LoaderCancelled, MissingTTL, RecursiveLoad, ServerError, Unavailable
+from ..errors import CacheMiss, DecodeError, MissingTTL, ServerError, Unavailable
 from ..events import ReadFailed, Reporter, Undecodable, WriteFailed
 from ..keys import Key, Namespace
 from ..port.port import Arg, Port
-from .flights import Flight, Flights, aloft
+from .flights import Flights
+from .loading import Loading
 from .tally import CacheStats, Tally
 
 __all__ = ["CacheCore", "OnOutage"]
@@ -50,12 +51,12 @@ class CacheCore(Generic[T]):
         self._codec = codec_for(type)
         self._decode: Callable[[bytes], T] = self._codec.decode
         self._failures = self._codec.failures
-        self._kind = type if type.__hash__ is not None else id(self._codec)
         self._default_lifetime = None if isinstance(ttl, UnsetType) else _px(ttl)
         self._falls_back = on_outage == "fallback"
         self._tally = tally
         self._flights = flights
         self._reporter = reporter
+        self._loading = Loading(port, flights, self._codec, type, tally, self._fill_failed)
 
     @property
     def namespace(self) -> str:
@@ -280,15 +281,7 @@ class CacheCore(Generic[T]):
             self._tally.hit()
             return value
         self._tally.miss()
-        flight, leads = self._flights.board(name, self._kind)
-        try:
-            if leads:
-                flight.cancel = self._port.launch(self._fly(flight, key, loader, lifetime))
-            elif flight in aloft.get():
-                raise RecursiveLoad(f"the loader of {self.namespace}:{key} asks for that same key, and would wait for itself")
-            return self._decode(await flight.promise.wait())
-        finally:
-            self._flights.leave(flight)
+        return self._decode(await self._loading.share(name, key, loader, lifetime))
 
     async def _look_up(self, name: str, key: Key) -> T | UnsetType:
         try:
@@ -307,42 +300,6 @@ class CacheCore(Generic[T]):
             failure = DecodeError(self._codec.explain(error))
             self._report(Undecodable(failure, self.namespace, "get_or_set", key))
             return UNSET
-
-    async def _fly(self, flight: Flight, key: Key, loader: Callable[[], Any], lifetime: tuple[Arg, ...]) -> None:
-        token = aloft.set(aloft.get() | {flight})
-        try:
-            packed = await self._load(loader)
-            if not flight.void:
-                await self._fill(flight.name, key, packed, lifetime)
-        except BaseException as error:
-            self._flights.land(flight, well=False)
-            if isinstance(error, Exception):
-                flight.promise.fail(error)
-            else:
-                flight.promise.fail(LoaderCancelled(f"the load of {self.namespace}:{key} ended with {type(error).__name__}"))
-                raise
-        else:
-            self._flights.land(flight, well=True)
-            flight.promise.keep(packed)
-        finally:
-            aloft.reset(token)
-
-    async def _load(self, loader: Callable[[], Any]) -> bytes:
-        try:
-            value = await self._port.call(loader)
-        except BaseException:
-            self._tally.load_error()
-            raise
-        self._tally.load()
-        return self._codec.encode(value)
-
-    async def _fill(self, name: str, key: Key, packed: bytes, lifetime: tuple[Arg, ...]) -> None:
-        try:
-            await self._execute("SET", name, packed, *lifetime)
-        except (Unavailable, ServerError) as error:
-            if isinstance(error, Unavailable) and not self._falls_back:
-                raise
-            self._report(WriteFailed(error, self.namespace, "get_or_set", key))
 
     # internals
 
@@ -374,6 +331,11 @@ class CacheCore(Generic[T]):
         if not self._falls_back:
             raise error
         self._report(WriteFailed(error, self.namespace, operation, key))
+
+    def _fill_failed(self, key: Key, error: Unavailable | ServerError) -> None:
+        if isinstance(error, Unavailable) and not self._falls_back:
+            raise error
+        self._report(WriteFailed(error, self.namespace, "get_or_set", key))
 
     def _report(self, event: ReadFailed | WriteFailed | Undecodable) -> None:
         self._tally.error()

@@ -43,9 +43,12 @@ class ModelCodec:
 
     def _dump(self, value: Any) -> bytes:
         try:
-            return self._adapter.dump_json(value, warnings="error")
+            return self._to_json(value)
         except self._not_serializable:  # not the model itself: perhaps a dict that validates as one
-            return self._adapter.dump_json(self._adapter.validate_python(value))
+            return self._to_json(self._adapter.validate_python(value))
+
+    def _to_json(self, value: Any) -> bytes:
+        return self._adapter.dump_json(value, by_alias=True, round_trip=True, warnings="error")
 
     def explain(self, failure: Exception) -> str:
         """Name places and kinds of error; pydantic's own text would show the input."""

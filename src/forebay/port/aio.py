@@ -79,6 +79,7 @@ class AioPort:
 
     async def close(self) -> None:
         """Cancel the loads of this loop and wait for their end, then close the wire."""
+        await asyncio.sleep(0)  # a task that never took its first step could not tell its waiters that it was cancelled
         loop = asyncio.get_running_loop()
         mine: list[Awaitable[None]] = []
         for task in list(self._tasks):

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import IO, Final, Self, cast
 
 from ..errors import Closed, ServerStartFailed
 from . import supervisor
@@ -123,17 +123,16 @@ class EmbeddedServer:
         )
         atexit.register(self.stop)
         try:
-            self._await_ready(address)
+            self._await_ready(address, self._supervisor)
         except BaseException:
             self._end()
             raise
         return address
 
-    def _await_ready(self, address: Address) -> None:
-        assert self._supervisor is not None
+    def _await_ready(self, address: Address, process: subprocess.Popen[bytes]) -> None:
         limit = time.monotonic() + _START_TIMEOUT
         while not _answers(address):
-            if self._supervisor.poll() is not None or not self._server_log_is_clean():
+            if process.poll() is not None or not self._server_log_is_clean():
                 raise ServerStartFailed(f"the embedded server ended at once: {self._log_tail()}")
             if time.monotonic() > limit:
                 raise ServerStartFailed(f"the embedded server did not answer within {_START_TIMEOUT:g} s: {self._log_tail()}")
@@ -150,8 +149,7 @@ class EmbeddedServer:
 
     def _end(self) -> None:
         if self._supervisor is not None:
-            assert self._supervisor.stdin is not None
-            self._supervisor.stdin.close()  # the supervisor reads the end of the pipe, stops the server and tidies up
+            cast("IO[bytes]", self._supervisor.stdin).close()  # the supervisor reads the end of the pipe, stops the server and tidies up
             self._supervisor.wait()
             self._supervisor = None
         if self._directory is not None:
@@ -159,7 +157,7 @@ class EmbeddedServer:
             self._directory = None
         self._address = None
 
-    def __enter__(self) -> EmbeddedServer:
+    def __enter__(self) -> Self:
         self.address()
         return self
 

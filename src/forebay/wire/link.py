@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from itertools import islice
+from typing import cast
 
 from ..errors import ConnectionLost, DeadlineExceeded, ForebayError, ProtocolViolation
 from ..settings import Settings
@@ -74,22 +75,22 @@ class Link(asyncio.Protocol):
         """How many commands await their reply, abandoned ones included."""
         return len(self._slots)
 
-    async def close(self, timeout: float) -> None:
-        """Let what is in flight finish for at most *timeout* seconds, then close and wait until the socket is gone."""
+    async def close(self, patience: float) -> None:
+        """Let what is in flight finish for at most *patience* seconds, then close and wait until the socket is gone."""
         self.ready = False
         if self._slots:
             last: asyncio.Future[Reply] = self._loop.create_future()
             self._out.append(b"*1\r\n$4\r\nPING\r\n")
             self._slots.append(last)
             self._loop.call_soon(self._flush)
-            await asyncio.wait([last], timeout=timeout)
+            await asyncio.wait([last], timeout=patience)
             if not last.done():
                 last.cancel()
             elif not last.cancelled():
                 last.exception()
         if self._transport is not None:
             self._transport.abort()
-            await asyncio.wait([self._closed], timeout=timeout)
+            await asyncio.wait([self._closed], timeout=patience)
 
     def drop(self, cause: BaseException) -> None:
         """Give the connection up: everything in flight fails, nothing more is read."""
@@ -110,8 +111,7 @@ class Link(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         if self._broken is not None:
