@@ -233,5 +233,8 @@ def test_pydantic_is_imported_only_for_its_models():
     import subprocess
     import sys
 
-    program = "import sys, datetime; from forebay.codecs.codec import codec_for; codec_for(datetime.datetime); codec_for(list[int]); print('pydantic' in sys.modules)"
+    program = (
+        "import sys, datetime; from forebay.codecs.codec import codec_for; "
+        "codec_for(datetime.datetime); codec_for(list[int]); print('pydantic' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "False"

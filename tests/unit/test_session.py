@@ -216,3 +216,23 @@ def test_commands_are_packed_as_bulk_strings():
         pack(("SET", "k", b"\x00", 1, 2.5, memoryview(b"m")))
         == b"*6\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\n\x00\r\n$1\r\n1\r\n$3\r\n2.5\r\n$1\r\nm\r\n"
     )
+
+
+def test_half_a_reply_to_nobody_never_becomes_the_beginning_of_anothers():
+    session = Session()
+    session.receive(b"$5\r\nali")
+    place = Place()
+    session.slots.append(place)
+    with pytest.raises(ProtocolViolation, match="nobody had asked"):
+        session.receive(b"$9\r\nmy answer\r\n")
+    assert place.got == []
+
+
+def test_half_a_push_to_nobody_is_fine():
+    pushes = []
+    session, place = Session(pushes.append), Place()
+    session.receive(b">2\r\n+invali")
+    session.slots.append(place)
+    session.receive(b"date\r\n_\r\n+OK\r\n")
+    assert place.got == [b"OK"]
+    assert list(map(list, pushes)) == [[b"invalidate", None]]

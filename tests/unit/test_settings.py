@@ -182,6 +182,6 @@ def test_where_comes_from_one_place_alone():
 
 
 def test_more_idle_sockets_than_sockets_is_refused():
-    with pytest.raises(SettingsError, match="REDIS_MIN_IDLE=8.*REDIS_POOL_SIZE=4"):
+    with pytest.raises(SettingsError, match=r"REDIS_MIN_IDLE=8.*REDIS_POOL_SIZE=4"):
         Settings.from_env({"REDIS_POOL_SIZE": "4", "REDIS_MIN_IDLE": "8"})
     assert Settings.from_env({"REDIS_POOL_SIZE": "4"}).min_idle == 4

@@ -61,12 +61,13 @@ class Batch:
 class Session:
     """The FIFO of slots of one connection, and the parser that feeds it."""
 
-    __slots__ = ("_on_push", "_reader", "slots")
+    __slots__ = ("_on_push", "_reader", "_stray", "slots")
 
     def __init__(self, on_push: Callable[[Push], None] | None = None) -> None:
         self.slots: deque[Slot] = deque()
         self._reader = new_reader()
         self._on_push = on_push
+        self._stray = False  # part of a frame arrived while nothing was asked: only a push may begin like that
 
     def receive(self, data: bytes) -> int:
         """Settle the slots that *data* answers, and return how many places were answered.
@@ -84,7 +85,7 @@ class Session:
             if kind is Push:
                 if self._on_push is not None:
                     self._on_push(reply)
-            elif slots:
+            elif slots and not self._stray:
                 slot = slots.popleft()
                 answered += 1
                 if not slot.done():
@@ -94,7 +95,10 @@ class Session:
                         slot.set_exception(reply)
             else:
                 raise ProtocolViolation("a reply arrived that nobody had asked for")
+            self._stray = False
             reply = gets()
+        if not slots:
+            self._stray = reader.has_data()
         return answered
 
     @property
