@@ -65,7 +65,8 @@ class Either:
             return member
 
         async def call(*args: Any, **options: Any) -> Any:
-            return member(*args, **options)
+            result = member(*args, **options)
+            return self if result is self.wrapped else result
 
         return call
 

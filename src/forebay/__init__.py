@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from .wire.embedded import EmbeddedServer
     from .wire.stats import WireStats
 
+    __version__: str
+
 _HOMES = {
     "bay": ("AsyncForebay", "Forebay", "Stats"),
     "cache.cache": ("AsyncCache", "Cache"),
@@ -128,18 +130,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # a type checker shall miss a name that is not there
 
-        return version("forebay")
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module 'forebay' has no attribute {name!r}")
-    from importlib import import_module
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
 
-    value = globals()[name] = getattr(import_module(f"forebay.{home}"), name)
-    return value
+            return version("forebay")
+        home = _HOME_OF.get(name)
+        if home is None:
+            raise AttributeError(f"module 'forebay' has no attribute {name!r}")
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(f"forebay.{home}"), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,7 @@ __all__ = ["Script"]
 
 
 class Script:
-    """A Lua script, run in one round trip (two when the server has lost it: a restart, a failover, ``SCRIPT FLUSH``)."""
+    """A Lua script, run in one round trip (two when the server has lost it: a restart, a failover)."""
 
     __slots__ = ("digest", "source")
 
@@ -21,7 +21,7 @@ class Script:
         self.digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, port: Port, keys: Sequence[str | bytes] = (), args: Sequence[Arg] = ()) -> Reply:
-        """Run the script with ``KEYS`` and ``ARGV`` and return its reply.
+        """Run the script with *keys* and *args* and return its reply.
 
         The source is sent only after ``NOSCRIPT``, which says that nothing was executed: the script runs once.
 

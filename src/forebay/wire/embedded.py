@@ -25,6 +25,8 @@ __all__ = ["EmbeddedServer", "find_server"]
 
 _START_TIMEOUT: Final = 10.0
 _LOOK_EVERY: Final = 0.005
+_READY: Final = "Ready to accept connections"
+_FAILED: Final = ("Failed listening", "FATAL CONFIG")
 _LONGEST_SOCKET_PATH: Final = 100  # the kernel's limit is 108 on Linux and 104 on macOS
 
 
@@ -131,15 +133,13 @@ class EmbeddedServer:
 
     def _await_ready(self, address: Address, process: subprocess.Popen[bytes]) -> None:
         limit = time.monotonic() + _START_TIMEOUT
-        while not _answers(address):
-            if process.poll() is not None or not self._server_log_is_clean():
-                raise ServerStartFailed(f"the embedded server ended at once: {self._log_tail()}")
+        # An answer alone could come from somebody else's server on that port: ours says in its log that it listens.
+        while _READY not in (log := self._log_tail()) or not _answers(address):
+            if process.poll() is not None or any(sign in log for sign in _FAILED):
+                raise ServerStartFailed(f"the embedded server ended at once: {log}")
             if time.monotonic() > limit:
                 raise ServerStartFailed(f"the embedded server did not answer within {_START_TIMEOUT:g} s: {self._log_tail()}")
             time.sleep(_LOOK_EVERY)
-
-    def _server_log_is_clean(self) -> bool:
-        return "Failed listening" not in self._log_tail() and "FATAL CONFIG" not in self._log_tail()
 
     def _log_tail(self) -> str:
         try:
@@ -189,6 +189,6 @@ def _answers(address: Address) -> bool:
             probe.settimeout(1)
             probe.connect((address.host, address.port) if address.path is None else address.path)
             probe.sendall(b"PING\r\n")
-            return probe.recv(64).startswith(b"+PONG")
+            return probe.recv(64).startswith((b"+PONG", b"-NOAUTH"))
     except OSError:
         return False
