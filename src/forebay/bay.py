@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
@@ -13,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from .cache.cache import AsyncCache, Cache
 from .cache.core import CacheCore, OnOutage
 from .cache.flights import Flights
-from .cache.tally import CacheStats, LockedTally, Tally
+from .cache.tally import CacheStats, Tally
 from .colours import documented_like
 from .durations import Duration
 from .errors import ConnectFailed
@@ -47,16 +46,13 @@ class Stats:
 class _Bay(Generic[P]):
     """What both colours hold: settings, reporter, tallies and flights, and the embedded server if there is one."""
 
-    def __init__(
-        self, url: str | None, settings: Settings | None, prefix: str, required: bool, on_event: Hook | None, tally: Callable[[], Tally]
-    ) -> None:
+    def __init__(self, url: str | None, settings: Settings | None, prefix: str, required: bool, on_event: Hook | None) -> None:
         if url is not None and settings is not None:
             raise TypeError("give either a url or settings=, not both")
         self.settings = settings or (Settings.from_env() if url is None else Settings.from_url(url))
         self.prefix = check_prefix(prefix)
         self._required = required
         self._reporter = Reporter(on_event)
-        self._new_tally = tally
         self._tallies: dict[str, Tally] = {}
         self._embedded = EmbeddedServer() if self.settings.topology == "embedded" else None
         if self._embedded is None:
@@ -72,7 +68,7 @@ class _Bay(Generic[P]):
 
     def _parts_of(self, namespace: str, type_: Any, ttl: Any, on_outage: OnOutage) -> dict[str, Any]:
         space = Namespace(self.prefix, namespace)
-        tally = self._tallies.setdefault(namespace, self._new_tally())
+        tally = self._tallies.setdefault(namespace, Tally())
         return {
             "port": self.port,
             "space": space,
@@ -119,7 +115,7 @@ class AsyncForebay(_Bay[AioPort]):
         required: bool = True,
         on_event: Hook | None = None,
     ) -> None:
-        super().__init__(url, settings, prefix, required, on_event, Tally)
+        super().__init__(url, settings, prefix, required, on_event)
 
     def _make_port(self) -> AioPort:
         return AioPort(Multiplexer(self.settings, self._locate, self._reporter))
@@ -236,7 +232,7 @@ class Forebay(_Bay[BlockingPort]):
         required: bool = True,
         on_event: Hook | None = None,
     ) -> None:
-        super().__init__(url, settings, prefix, required, on_event, LockedTally)
+        super().__init__(url, settings, prefix, required, on_event)
 
     def _make_port(self) -> BlockingPort:
         return BlockingPort(Pool(self.settings, self._locate, self._reporter))

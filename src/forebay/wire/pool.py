@@ -47,7 +47,7 @@ class Pool:
         packed = pack(args)
         connection = self._take()
         try:
-            reply = connection.call(packed)
+            reply = connection.call(packed, alone=self._open - len(self._idle) == 1)
         except BaseException as error:
             self._discard(connection, error)
             raise
