@@ -1,0 +1,116 @@
+"""Rounds: every peer once in each, in a rotated order, so that noise falls on all alike. A round's ratios are its own."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field
+
+from benchmarks.peers import AsyncRead, Peer, Server, SyncRead, expect
+
+_BURST = 20  # reads between two looks at the clock
+
+
+@dataclass
+class Series:
+    """What one peer did in each round: reads per second, and CPU seconds of this process per read."""
+
+    name: str
+    rates: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)
+
+    @property
+    def cpu_us(self) -> float:
+        return statistics.median(self.cpu) * 1e6
+
+
+def ratio(one: Series, other: Series) -> float:
+    """The median over the rounds of each round's own ratio."""
+    return statistics.median(a / b for a, b in zip(one.rates, other.rates, strict=True))
+
+
+async def measure_async(peers: Sequence[Peer], server: Server, callers: int, rounds: int, seconds: float) -> list[Series]:
+    """Measure asyncio peers with so many concurrent callers."""
+    series = [Series(peer.name) for peer in peers]
+    async with AsyncExitStack() as stack:
+        reads: list[AsyncRead] = [await stack.enter_async_context(peer.open(server, callers)) for peer in peers]
+        for read in reads:
+            expect(await read())
+            await _run_async(read, callers, seconds / 5)
+        for number in range(rounds):
+            for index in _rotated(len(peers), number):
+                count, wall, cpu = await _run_async(reads[index], callers, seconds)
+                series[index].rates.append(count / wall)
+                series[index].cpu.append(cpu / count)
+        for read in reads:
+            expect(await read())
+    return series
+
+
+def measure_threads(peers: Sequence[Peer], server: Server, threads: int, rounds: int, seconds: float) -> list[Series]:
+    """Measure blocking peers with so many threads."""
+    series = [Series(peer.name) for peer in peers]
+    with ExitStack() as stack:
+        reads: list[SyncRead] = [stack.enter_context(peer.open(server, threads)) for peer in peers]
+        for read in reads:
+            expect(read())
+            _run_threads(read, threads, seconds / 5)
+        for number in range(rounds):
+            for index in _rotated(len(peers), number):
+                count, wall, cpu = _run_threads(reads[index], threads, seconds)
+                series[index].rates.append(count / wall)
+                series[index].cpu.append(cpu / count)
+        for read in reads:
+            expect(read())
+    return series
+
+
+def _rotated(size: int, by: int) -> list[int]:
+    return [(index + by) % size for index in range(size)]
+
+
+async def _run_async(read: AsyncRead, callers: int, seconds: float) -> tuple[int, float, float]:
+    count = 0
+    began, cpu = time.perf_counter(), time.process_time()
+    until = began + seconds
+
+    async def caller() -> None:
+        nonlocal count
+        while time.perf_counter() < until:
+            for _ in range(_BURST):
+                await read()
+            count += _BURST
+
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return count, time.perf_counter() - began, time.process_time() - cpu
+
+
+def _run_threads(read: SyncRead, threads: int, seconds: float) -> tuple[int, float, float]:
+    counts = [0] * threads
+    barrier = threading.Barrier(threads + 1)
+    until = 0.0
+
+    def caller(number: int) -> None:
+        barrier.wait()
+        while time.perf_counter() < until:
+            for _ in range(_BURST):
+                read()
+            counts[number] += _BURST
+
+    workers = [threading.Thread(target=caller, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    began, cpu = time.perf_counter(), time.process_time()
+    until = began + seconds
+    barrier.wait()
+    for worker in workers:
+        worker.join()
+    return sum(counts), time.perf_counter() - began, time.process_time() - cpu
