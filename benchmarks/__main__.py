@@ -46,9 +46,7 @@ def main() -> None:
         base, added = import_cost(options.rounds)
         verdict = "met" if added <= IMPORT_TARGET_MS else "MISSED"
         print("import, fresh interpreters")
-        print(
-            f"  asyncio, msgspec, hiredis {base:.1f} ms; AsyncForebay adds {added:.1f} ms (target: at most {IMPORT_TARGET_MS} ms)  {verdict}\n"
-        )
+        print(f"  asyncio, msgspec, hiredis {base:.1f} ms; AsyncForebay adds {added:.1f} ms (at most {IMPORT_TARGET_MS})  {verdict}\n")
         record["import"] = {"base_ms": base, "added_ms": added}
     missed = [outcome for outcome in outcomes if not outcome.met]
     print(f"{len(outcomes) - len(missed)} of {len(outcomes)} ratio targets met")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from .cache.cache import AsyncCache, Cache
 from .cache.core import CacheCore, OnOutage
@@ -18,15 +17,15 @@ from .durations import Duration
 from .errors import ConnectFailed
 from .events import Hook, Reporter
 from .keys import Namespace, check_prefix
-from .port.aio import AioPort
-from .port.blocking import BlockingPort
 from .port.port import Arg, Port, Reply, complete
 from .settings import Settings
 from .wire.address import Address, standalone_address
-from .wire.embedded import EmbeddedServer
-from .wire.multiplexer import Multiplexer
-from .wire.pool import Pool
 from .wire.stats import WireStats
+
+if TYPE_CHECKING:
+    from .port.aio import AioPort
+    from .port.blocking import BlockingPort
+    from .wire.embedded import EmbeddedServer
 
 __all__ = ["AsyncForebay", "Forebay", "Stats"]
 
@@ -34,8 +33,7 @@ T = TypeVar("T")
 P = TypeVar("P", bound=Port)
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(Struct, frozen=True):
     """A snapshot of a bay: its connections, its caches by namespace, and how often each kind of event was reported."""
 
     wire: WireStats
@@ -54,7 +52,7 @@ class _Bay(Generic[P]):
         self._required = required
         self._reporter = Reporter(on_event)
         self._tallies: dict[str, Tally] = {}
-        self._embedded = EmbeddedServer() if self.settings.topology == "embedded" else None
+        self._embedded = _private_server() if self.settings.topology == "embedded" else None
         if self._embedded is None:
             standalone_address(self.settings)  # a topology that cannot be had is an error here, not at the first command
         self.port = self._make_port()
@@ -90,7 +88,7 @@ class _Bay(Generic[P]):
         return f"{type(self).__name__}({self.settings.where!r}{prefix})"
 
 
-class AsyncForebay(_Bay[AioPort]):
+class AsyncForebay(_Bay["AioPort"]):
     """A bay for asyncio.
 
     Args:
@@ -118,6 +116,9 @@ class AsyncForebay(_Bay[AioPort]):
         super().__init__(url, settings, prefix, required, on_event)
 
     def _make_port(self) -> AioPort:
+        from .port.aio import AioPort  # on use: threads need no asyncio, and the other way round
+        from .wire.multiplexer import Multiplexer
+
         return AioPort(Multiplexer(self.settings, self._locate, self._reporter))
 
     @overload
@@ -207,7 +208,7 @@ class AsyncForebay(_Bay[AioPort]):
 
 
 @documented_like(AsyncForebay)
-class Forebay(_Bay[BlockingPort]):
+class Forebay(_Bay["BlockingPort"]):
     """A bay for threads: `AsyncForebay` without ``await``. It is thread-safe.
 
     Args:
@@ -235,6 +236,9 @@ class Forebay(_Bay[BlockingPort]):
         super().__init__(url, settings, prefix, required, on_event)
 
     def _make_port(self) -> BlockingPort:
+        from .port.blocking import BlockingPort
+        from .wire.pool import Pool
+
         return BlockingPort(Pool(self.settings, self._locate, self._reporter))
 
     @overload
@@ -283,3 +287,9 @@ class Forebay(_Bay[BlockingPort]):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _private_server() -> EmbeddedServer:
+    from .wire.embedded import EmbeddedServer  # on use: a bay on a real server needs no temporary directories
+
+    return EmbeddedServer()

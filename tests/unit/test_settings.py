@@ -90,7 +90,7 @@ def test_a_bad_variable_is_named_with_its_value_and_never_replaced(variable, val
 def test_each_url_form(url, expected):
     settings = Settings.from_url(url, {})
     defaults = {"hosts": (("localhost", 6379),)}
-    for field in Settings.__dataclass_fields__:
+    for field in Settings.__struct_fields__:
         wanted = {**defaults, **expected}.get(field, getattr(DEFAULTS, field))
         assert getattr(settings, field) == wanted, field
     assert Settings.from_env({"REDIS_URL": url}) == settings
@@ -155,6 +155,7 @@ def test_no_password_in_any_error(url):
 def test_no_password_in_repr_or_where():
     settings = Settings.from_url("redis://app:hunter2@cache:6380/2", {})
     assert "hunter2" not in repr(settings)
+    assert "username='app', password='***', db=2" in repr(settings)
     assert settings.where == "redis://cache:6380/2"
 
 

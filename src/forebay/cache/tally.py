@@ -6,13 +6,12 @@ backward jumps only, so nothing comes between the load and the store; a test wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 __all__ = ["CacheStats", "Tally"]
 
 
-@dataclass(frozen=True, slots=True)
-class CacheStats:
+class CacheStats(Struct, frozen=True):
     """A snapshot of one namespace, since the bay was made.
 
     ``hits`` and ``misses`` count keys asked for; ``loads`` count loaders that returned, ``load_errors`` those that raised;

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
-
-from .json import JsonCodec
-from .models import ModelCodec, holds_model
-from .typed import TypedCodec
+from typing import Any, Protocol, TypeVar, get_args
 
 __all__ = ["Codec", "codec_for"]
 
@@ -43,7 +39,20 @@ def codec_for(type_: Any) -> Codec[Any]:
         EncodeError: the type cannot be stored as JSON.
     """
     if type_ is None:
+        from .json import JsonCodec
+
         return JsonCodec()
-    if holds_model(type_):
+    if _holds_model(type_):
+        from .models import ModelCodec
+
         return ModelCodec(type_)
+    from .typed import TypedCodec
+
     return TypedCodec(type_)
+
+
+def _holds_model(type_: Any) -> bool:
+    """Whether *type_* is a pydantic model, or a container or union that names one."""
+    if isinstance(type_, type) and hasattr(type_, "__pydantic_validator__"):
+        return True
+    return any(_holds_model(part) for part in get_args(type_))

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 from ..errors import EncodeError
 
-__all__ = ["ModelCodec", "holds_model"]
-
-
-def holds_model(type_: Any) -> bool:
-    """Whether *type_* is a pydantic model, or a container or union that names one."""
-    if isinstance(type_, type) and hasattr(type_, "__pydantic_validator__"):
-        return True
-    return any(holds_model(part) for part in get_args(type_))
+__all__ = ["ModelCodec"]
 
 
 class ModelCodec:

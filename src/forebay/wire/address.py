@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from ..errors import SettingsError
 from ..settings import Settings
@@ -10,8 +10,7 @@ from ..settings import Settings
 __all__ = ["Address", "standalone_address"]
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """One listening socket. ``str(address)`` is how messages name it."""
 
     host: str = "localhost"

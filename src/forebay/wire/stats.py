@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 __all__ = ["WireStats"]
 
 
-@dataclass(frozen=True, slots=True)
-class WireStats:
+class WireStats(Struct, frozen=True):
     """A snapshot of a bay's connections.
 
     ``connections`` are open now, ``idle`` of them have nothing in flight; ``in_flight`` commands await a reply;
