@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, TypeVar, cast
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from .durations import to_seconds
 from .errors import SettingsError
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 __all__ = ["Settings"]
 
@@ -137,6 +139,8 @@ class _Url:
         self._source = source
 
     def read(self) -> tuple[dict[str, object], dict[str, str]]:
+        from urllib.parse import unquote, urlsplit
+
         try:
             parts = urlsplit(self._url.strip())
         except ValueError:
@@ -169,6 +173,8 @@ class _Url:
         return where, query
 
     def _query(self, parts: SplitResult) -> dict[str, str]:
+        from urllib.parse import parse_qsl
+
         try:
             pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         except ValueError:
@@ -186,6 +192,8 @@ class _Url:
         return tuple(hosts)
 
     def _path(self, parts: SplitResult, topology: Topology) -> dict[str, object]:
+        from urllib.parse import unquote
+
         steps = [step for step in parts.path.split("/") if step]
         found: dict[str, object] = {}
         if topology == "sentinel":

@@ -55,7 +55,10 @@ def test_the_tree_in_the_docstring_is_the_real_one():
 
 
 def test_threads_need_no_asyncio():
-    program = "import sys; from forebay import Forebay; bay = Forebay('redis://127.0.0.1:1'); bay.cache('user', ttl=1); print('asyncio' in sys.modules)"
+    program = (
+        "import sys; from forebay import Forebay; bay = Forebay('redis://127.0.0.1:1'); "
+        "bay.cache('user', ttl=1); print('asyncio' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, Generic, Literal, TypeVar, overload
 
 from msgspec import UNSET, UnsetType
@@ -13,7 +14,7 @@ from ..durations import Duration, to_ms
 from ..errors import CacheMiss, DecodeError, MissingTTL, ServerError, Unavailable
 from ..events import ReadFailed, Reporter, Undecodable, WriteFailed
 from ..keys import Key, Namespace
-from ..port.port import Arg, Port
+from ..port.port import Arg, Port, Reply
 from .flights import Flights
 from .loading import Loading
 from .tally import CacheStats, Tally
@@ -56,7 +57,7 @@ class CacheCore(Generic[T]):
         self._tally = tally
         self._flights = flights
         self._reporter = reporter
-        self._loading = Loading(port, flights, self._codec, type, tally, self._fill_failed)
+        self._loading = Loading(port, flights, self._codec, type, tally, partial(self._write_failed, "get_or_set"))
 
     @property
     def namespace(self) -> str:
@@ -90,10 +91,13 @@ class CacheCore(Generic[T]):
             self._read_failed("get", key, error)
             data = None
         if data is None:
-            self._tally.miss()
+            self._tally.misses += 1
             return default
-        value = self._decoded(data, key)
-        self._tally.hit()
+        try:
+            value = self._decode(data)
+        except self._failures as error:
+            raise self._undecodable(data, key, error) from None
+        self._tally.hits += 1
         return value
 
     async def fetch(self, key: Key) -> T:
@@ -123,9 +127,15 @@ class CacheCore(Generic[T]):
         except Unavailable as error:
             self._read_failed("get_many", wanted, error)
             values = [None] * len(wanted)
-        found = {key: self._decoded(data, key) for key, data in zip(wanted, values, strict=True) if data is not None}
-        self._tally.hit(len(found))
-        self._tally.miss(len(wanted) - len(found))
+        found = {}
+        for key, data in zip(wanted, values, strict=True):
+            if data is not None:
+                try:
+                    found[key] = self._decode(data)
+                except self._failures as error:
+                    raise self._undecodable(data, key, error) from None
+        self._tally.hits += len(found)
+        self._tally.misses += len(wanted) - len(found)
         return found
 
     async def exists(self, key: Key) -> bool:
@@ -179,9 +189,7 @@ class CacheCore(Generic[T]):
         self._flights.void(entries)
         try:
             replies = await self._port.execute_many([("SET", name, packed, *lifetime) for name, packed in entries.items()])
-            for reply in replies:
-                if isinstance(reply, ServerError):
-                    raise reply
+            _raise_refusal(replies)
         except Unavailable as error:
             self._write_failed("set_many", list(mapping), error)
 
@@ -206,11 +214,9 @@ class CacheCore(Generic[T]):
         name = self._space.name(key)
         if ttl is not None:
             return bool(await self._execute("PEXPIRE", name, to_ms(ttl)))
-        persisted, there = await self._port.execute_many([("PERSIST", name), ("EXISTS", name)])
-        for reply in (persisted, there):
-            if isinstance(reply, ServerError):
-                raise reply
-        return bool(there)
+        replies = await self._port.execute_many([("PERSIST", name), ("EXISTS", name)])
+        _raise_refusal(replies)
+        return bool(replies[1])
 
     # invalidation
 
@@ -278,9 +284,9 @@ class CacheCore(Generic[T]):
         if isinstance(value, UnsetType) and self._flights.landed_since(name, mark):
             value = await self._look_up(name, key)
         if not isinstance(value, UnsetType):
-            self._tally.hit()
+            self._tally.hits += 1
             return value
-        self._tally.miss()
+        self._tally.misses += 1
         return self._decode(await self._loading.share(name, key, loader, lifetime))
 
     async def _look_up(self, name: str, key: Key) -> T | UnsetType:
@@ -312,33 +318,25 @@ class CacheCore(Generic[T]):
             )
         return self._default_lifetime
 
-    def _decoded(self, data: bytes, key: Key) -> T:
-        try:
-            return self._decode(data)
-        except self._failures as error:
-            self._tally.error()
-            raise DecodeError(
-                f"{self.namespace}:{key} holds {len(data)} bytes that are not {self._codec!r}: {self._codec.explain(error)}; "
-                "delete the key, or read it with the type that wrote it"
-            ) from None
+    def _undecodable(self, data: bytes, key: Key, failure: Exception) -> DecodeError:
+        self._tally.errors += 1
+        return DecodeError(
+            f"{self.namespace}:{key} holds {len(data)} bytes that are not {self._codec!r}: {self._codec.explain(failure)}; "
+            "delete the key, or read it with the type that wrote it"
+        )
 
     def _read_failed(self, operation: str, key: object, error: Unavailable) -> None:
         if not self._falls_back:
             raise error
         self._report(ReadFailed(error, self.namespace, operation, key))
 
-    def _write_failed(self, operation: str, key: object, error: Unavailable) -> None:
-        if not self._falls_back:
+    def _write_failed(self, operation: str, key: object, error: Unavailable | ServerError) -> None:
+        if isinstance(error, Unavailable) and not self._falls_back:
             raise error
         self._report(WriteFailed(error, self.namespace, operation, key))
 
-    def _fill_failed(self, key: Key, error: Unavailable | ServerError) -> None:
-        if isinstance(error, Unavailable) and not self._falls_back:
-            raise error
-        self._report(WriteFailed(error, self.namespace, "get_or_set", key))
-
     def _report(self, event: ReadFailed | WriteFailed | Undecodable) -> None:
-        self._tally.error()
+        self._tally.errors += 1
         self._reporter.report(event)
 
     def __repr__(self) -> str:
@@ -348,3 +346,9 @@ class CacheCore(Generic[T]):
 
 def _px(ttl: Duration | None) -> tuple[Arg, ...]:
     return () if ttl is None else ("PX", to_ms(ttl))
+
+
+def _raise_refusal(replies: list[Reply]) -> None:
+    for reply in replies:
+        if isinstance(reply, ServerError):
+            raise reply

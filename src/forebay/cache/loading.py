@@ -79,9 +79,9 @@ class Loading:
         try:
             value = await self._port.call(loader)
         except BaseException:
-            self._tally.load_error()
+            self._tally.load_errors += 1
             raise
-        self._tally.load()
+        self._tally.loads += 1
         return self._codec.encode(value)
 
     async def _fill(self, name: str, key: Key, packed: bytes, lifetime: tuple[Arg, ...]) -> None:

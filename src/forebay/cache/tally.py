@@ -32,33 +32,17 @@ class CacheStats(Struct, frozen=True):
 
 
 class Tally:
-    """Counts for one namespace of a bay, shared by its caches."""
+    """Counts for one namespace of a bay, shared by its caches, which step them where the thing happens."""
 
-    __slots__ = ("_errors", "_hits", "_load_errors", "_loads", "_misses")
+    __slots__ = ("errors", "hits", "load_errors", "loads", "misses")
 
     def __init__(self) -> None:
-        self._hits = self._misses = self._loads = self._load_errors = self._errors = 0
-
-    def hit(self, keys: int = 1) -> None:
-        """Count keys that were found."""
-        self._hits += keys
-
-    def miss(self, keys: int = 1) -> None:
-        """Count keys that were not."""
-        self._misses += keys
-
-    def load(self) -> None:
-        """Count a loader that returned."""
-        self._loads += 1
-
-    def load_error(self) -> None:
-        """Count a loader that raised."""
-        self._load_errors += 1
-
-    def error(self) -> None:
-        """Count something that was reported."""
-        self._errors += 1
+        self.hits = 0
+        self.misses = 0
+        self.loads = 0
+        self.load_errors = 0
+        self.errors = 0
 
     def stats(self) -> CacheStats:
         """Return a snapshot."""
-        return CacheStats(self._hits, self._misses, self._loads, self._load_errors, self._errors)
+        return CacheStats(self.hits, self.misses, self.loads, self.load_errors, self.errors)

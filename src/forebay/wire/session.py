@@ -78,6 +78,7 @@ class Session:
         reader, slots = self._reader, self.slots
         gets = reader.gets
         answered = 0
+        stray = self._stray
         reader.feed(data)
         reply = gets()
         while reply is not NOT_ENOUGH:
@@ -85,7 +86,7 @@ class Session:
             if kind is Push:
                 if self._on_push is not None:
                     self._on_push(reply)
-            elif slots and not self._stray:
+            elif slots and not stray:
                 slot = slots.popleft()
                 answered += 1
                 if not slot.done():
@@ -95,10 +96,9 @@ class Session:
                         slot.set_exception(reply)
             else:
                 raise ProtocolViolation("a reply arrived that nobody had asked for")
-            self._stray = False
+            stray = False
             reply = gets()
-        if not slots:
-            self._stray = reader.has_data()
+        self._stray = stray if slots else reader.has_data()
         return answered
 
     @property
