@@ -15,7 +15,7 @@ Duration = float | timedelta | str
 """Seconds (``90``, ``0.5``), a ``timedelta``, or text: ``"250ms"``, ``"15m"``, ``"1h30m"``, ``"7d"``."""
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+_PART: Final = r"(\d+(?:\.\d+)?)(ms|[smhdw])"  # compiled on first use: most lifetimes are read once
 _LONGEST: Final = 100 * 365 * 86400.0
 
 
@@ -51,7 +51,7 @@ def _read(text: str) -> float:
         return float(stripped)
     except ValueError:
         pass
-    parts = list(_PART.finditer(stripped))
+    parts = list(re.finditer(_PART, stripped))
     if not parts or "".join(part[0] for part in parts) != stripped:
         raise InvalidDuration(f"{text!r} is not a duration: write seconds ('3'), or units as in '250ms', '15m', '1h30m', '7d'")
     return sum(float(part[1]) * _UNITS[part[2]] for part in parts)

@@ -17,8 +17,8 @@ Key = str | int | UUID
 MAX_KEY_BYTES: Final = 1024
 RESERVED: Final = frozenset({"session", "limit", "lock"})
 
-_NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.-]+(?::[A-Za-z0-9_.-]+)*")
-_GLOB_SPECIAL: Final = re.compile(r"([*?\[\]\\])")
+_NAMESPACE: Final = r"[A-Za-z0-9_.-]+(?::[A-Za-z0-9_.-]+)*"
+_GLOB_SPECIAL: Final = r"([*?\[\]\\])"
 _FAST_LENGTH: Final = MAX_KEY_BYTES // 4  # no character takes more than four bytes in UTF-8
 
 
@@ -44,7 +44,7 @@ class Namespace:
 
     def __init__(self, prefix: str, label: str) -> None:
         """Raise `InvalidNamespace` if *label* is malformed or reserved for sessions, limits or locks."""
-        if not isinstance(label, str) or not _NAMESPACE.fullmatch(label) or len(label) > 128:
+        if not isinstance(label, str) or not re.fullmatch(_NAMESPACE, label) or len(label) > 128:
             raise InvalidNamespace(
                 f"namespace {label!r} cannot be used: letters, digits, '_', '-' and '.', in parts joined by ':', at most 128"
             )
@@ -85,7 +85,7 @@ class Namespace:
         return self._head_pattern() + "*"
 
     def _head_pattern(self) -> str:
-        return _GLOB_SPECIAL.sub(r"\\\1", self.head)
+        return re.sub(_GLOB_SPECIAL, r"\\\1", self.head)
 
     def __repr__(self) -> str:
         return f"Namespace({self.head!r})"

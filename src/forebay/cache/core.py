@@ -179,10 +179,10 @@ class CacheCore(Generic[T]):
             self._write_failed("set", key, error)
 
     async def set_many(self, mapping: Mapping[Key, T], *, ttl: Duration | UnsetType | None = UNSET) -> None:
-        """Store every pair of *mapping*, in one round trip; not as one transaction.
+        """Store every pair of *mapping*, in one round trip; not as one transaction. If one cannot be encoded, nothing is sent.
 
         Raises:
-            InvalidKey, InvalidDuration, MissingTTL, EncodeError, Unavailable: as for `set`; nothing was sent if one cannot be encoded.
+            InvalidKey, InvalidDuration, MissingTTL, EncodeError, Unavailable: as for `set`.
         """
         lifetime = self._lifetime(ttl)
         entries = {self._space.name(key): self._codec.encode(value) for key, value in mapping.items()}
@@ -228,11 +228,8 @@ class CacheCore(Generic[T]):
             Unavailable: the entries may still be there. An invalidation never fails silently.
         """
         names = [self._space.name(key) for key in keys]
-        if not names:
-            return 0
         self._flights.void(names)
-        removed: int = await self._execute("UNLINK", *names)
-        return removed
+        return int(await self._execute("UNLINK", *names)) if names else 0
 
     async def delete_matching(self, pattern: str) -> int:
         """Remove the keys of this namespace that match the glob *pattern* (``*``, ``?``, ``[...]``); return how many there were.
@@ -306,8 +303,6 @@ class CacheCore(Generic[T]):
             failure = DecodeError(self._codec.explain(error))
             self._report(Undecodable(failure, self.namespace, "get_or_set", key))
             return UNSET
-
-    # internals
 
     def _lifetime(self, ttl: Duration | UnsetType | None) -> tuple[Arg, ...]:
         if not isinstance(ttl, UnsetType):
