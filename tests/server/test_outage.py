@@ -103,8 +103,9 @@ async def test_the_log_is_not_flooded(bay, caplog):
 
 
 async def test_a_full_server_reads_and_reports_what_it_cannot_store(make_either, events):
-    with EmbeddedServer(port=0, options=["--maxmemory", "1mb", "--maxmemory-policy", "noeviction"]) as server:
+    with EmbeddedServer(port=0, options=["--maxmemory-policy", "noeviction"]) as server:
         bay = make_either(server.url, on_event=events.append)
+        await bay.execute("CONFIG", "SET", "maxmemory", 1)
         cache = bay.cache("user", ttl=60)
         assert await cache.get_or_set(1, lambda: "loaded") == "loaded"
         await cache.set(2, "x")

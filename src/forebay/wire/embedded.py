@@ -25,7 +25,7 @@ __all__ = ["EmbeddedServer", "find_server"]
 
 _START_TIMEOUT: Final = 10.0
 _LOOK_EVERY: Final = 0.005
-_READY: Final = "Ready to accept connections"
+_READY: Final = "eady to accept connections"  # "Ready ..." for TCP, "... is now ready ..." for a Unix socket
 _FAILED: Final = ("Failed listening", "FATAL CONFIG")
 _LONGEST_SOCKET_PATH: Final = 100  # the kernel's limit is 108 on Linux and 104 on macOS
 
