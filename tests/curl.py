@@ -16,7 +16,7 @@ def curl(line: str) -> httpx.Response:
     parser.add_argument("-X", dest="method")
     parser.add_argument("-H", dest="headers", action="append", default=[])
     parser.add_argument("-d", dest="data")
-    words = shlex.split(line)
+    words = shlex.split(line, comments=True)
     assert words[0] == "curl", line
     options = parser.parse_args(words[1:])
     headers = dict(header.split(": ", 1) for header in options.headers)
