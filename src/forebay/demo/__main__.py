@@ -24,6 +24,8 @@ def main() -> int:
             return 0
         print(f"forebay.demo: {error}", file=sys.stderr)
         return 1
+    finally:
+        ending.over()
     return 0
 
 

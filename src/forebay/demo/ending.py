@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from typing import Final
 
 __all__ = ["Ending"]
+
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Ending:
@@ -21,7 +25,7 @@ class Ending:
 
     def listen(self) -> None:
         """Take SIGINT, SIGTERM and SIGHUP from here on."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _SIGNALS:
             # nohup's wish is respected. SIGINT is ignored in a shell's background jobs, but whoever sends it to this process means it.
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._noted)
@@ -31,6 +35,11 @@ class Ending:
         self._action = action
         if self.wanted:
             self._act()
+
+    def over(self) -> None:
+        """Ignore signals from here on: all is tidy, and an interpreter that shuts down would let the next one decide the exit code."""
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
     def _noted(self, *_: object) -> None:
         self.wanted = True
