@@ -82,6 +82,16 @@ def test_the_server_dies_also_when_its_supervisor_is_killed():
     assert not Path(directory).exists()
 
 
+def test_a_forked_child_that_ends_leaves_its_parents_server_alone():
+    program = (
+        "import os, sys\nfrom forebay import EmbeddedServer, Forebay\nserver = EmbeddedServer()\nurl = server.url\n"
+        "child = os.fork()\nif child == 0: sys.exit(0)\nos.waitpid(child, 0)\n"
+        "with Forebay(url) as bay: print(bay.execute('PING'))\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("b'PONG'\n", 0), done.stderr
+
+
 def test_nothing_is_left_after_stop_and_a_stopped_server_says_so():
     with EmbeddedServer() as server:
         directory = Path(server.address().path).parent

@@ -68,6 +68,7 @@ class EmbeddedServer:
         self._directory: str | None = None
         self._address: Address | None = None
         self._stopped = False
+        self._owner = os.getpid()
 
     def address(self) -> Address:
         """Return where the server listens, starting it if this is the first call.
@@ -148,6 +149,9 @@ class EmbeddedServer:
             return "(it left no log)"
 
     def _end(self) -> None:
+        if os.getpid() != self._owner:  # a forked child that ends must leave its parent's server alone
+            self._supervisor = self._directory = self._address = None
+            return
         if self._supervisor is not None:
             cast("IO[bytes]", self._supervisor.stdin).close()  # the supervisor reads the end of the pipe, stops the server and tidies up
             self._supervisor.wait()
