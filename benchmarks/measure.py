@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 from benchmarks.peers import AsyncRead, Peer, Server, SyncRead, expect
 
@@ -42,12 +43,12 @@ async def measure_async(peers: Sequence[Peer], server: Server, callers: int, rou
     series = [Series(peer.name) for peer in peers]
     async with AsyncExitStack() as stack:
         reads: list[AsyncRead] = [await stack.enter_async_context(peer.open(server, callers)) for peer in peers]
-        for read in reads:
-            expect(await read())
-            await _run_async(read, callers, seconds / 5)
+        right = [expect(await read()) for read in reads]
+        for read, reply in zip(reads, right, strict=True):
+            await _run_async(read, reply, callers, seconds / 5)
         for number in range(rounds):
             for index in _rotated(len(peers), number):
-                count, wall, cpu = await _run_async(reads[index], callers, seconds)
+                count, wall, cpu = await _run_async(reads[index], right[index], callers, seconds)
                 series[index].rates.append(count / wall)
                 series[index].cpu.append(cpu / count)
         for read in reads:
@@ -60,12 +61,12 @@ def measure_threads(peers: Sequence[Peer], server: Server, threads: int, rounds:
     series = [Series(peer.name) for peer in peers]
     with ExitStack() as stack:
         reads: list[SyncRead] = [stack.enter_context(peer.open(server, threads)) for peer in peers]
-        for read in reads:
-            expect(read())
-            _run_threads(read, threads, seconds / 5)
+        right = [expect(read()) for read in reads]
+        for read, reply in zip(reads, right, strict=True):
+            _run_threads(read, reply, threads, seconds / 5)
         for number in range(rounds):
             for index in _rotated(len(peers), number):
-                count, wall, cpu = _run_threads(reads[index], threads, seconds)
+                count, wall, cpu = _run_threads(reads[index], right[index], threads, seconds)
                 series[index].rates.append(count / wall)
                 series[index].cpu.append(cpu / count)
         for read in reads:
@@ -77,7 +78,7 @@ def _rotated(size: int, by: int) -> list[int]:
     return [(index + by) % size for index in range(size)]
 
 
-async def _run_async(read: AsyncRead, callers: int, seconds: float) -> tuple[int, float, float]:
+async def _run_async(read: AsyncRead, right: Any, callers: int, seconds: float) -> tuple[int, float, float]:
     count = 0
     began, cpu = time.perf_counter(), time.process_time()
     until = began + seconds
@@ -86,15 +87,18 @@ async def _run_async(read: AsyncRead, callers: int, seconds: float) -> tuple[int
         nonlocal count
         while time.perf_counter() < until:
             for _ in range(_BURST):
-                await read()
+                last = await read()
+            if last != right:  # not expect(): decoding here would be charged to the raw peers
+                expect(last)
             count += _BURST
 
     await asyncio.gather(*(caller() for _ in range(callers)))
     return count, time.perf_counter() - began, time.process_time() - cpu
 
 
-def _run_threads(read: SyncRead, threads: int, seconds: float) -> tuple[int, float, float]:
+def _run_threads(read: SyncRead, right: Any, threads: int, seconds: float) -> tuple[int, float, float]:
     counts = [0] * threads
+    wrong: list[Any] = []
     barrier = threading.Barrier(threads + 1)
     until = 0.0
 
@@ -102,7 +106,10 @@ def _run_threads(read: SyncRead, threads: int, seconds: float) -> tuple[int, flo
         barrier.wait()
         while time.perf_counter() < until:
             for _ in range(_BURST):
-                read()
+                last = read()
+            if last != right:
+                wrong.append(last)
+                return
             counts[number] += _BURST
 
     workers = [threading.Thread(target=caller, args=(number,)) for number in range(threads)]
@@ -113,4 +120,6 @@ def _run_threads(read: SyncRead, threads: int, seconds: float) -> tuple[int, flo
     barrier.wait()
     for worker in workers:
         worker.join()
+    if wrong:
+        expect(wrong[0])
     return sum(counts), time.perf_counter() - began, time.process_time() - cpu

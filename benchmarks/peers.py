@@ -44,11 +44,12 @@ class Peer:
     open: Callable[[Server, int], Any]
 
 
-def expect(read: Any) -> None:
-    """A benchmark that reads misses is worthless: check what a peer returns."""
+def expect(read: Any) -> Any:
+    """A benchmark that reads misses is worthless: check what a peer returns, and return it."""
     value = json.loads(read) if isinstance(read, bytes) else read
     if value != VALUE:
         raise RuntimeError(f"a peer returned {read!r} instead of the value")
+    return read
 
 
 @asynccontextmanager
@@ -64,10 +65,7 @@ async def floor(server: Server, callers: int) -> AsyncIterator[AsyncRead]:
     connection = await connect(server.host, server.port)
     await connection.execute("SET", f"floor:{KEY}", json.dumps(VALUE))
 
-    async def get() -> Any:
-        return await connection.execute("GET", f"floor:{KEY}")
-
-    yield get
+    yield lambda: connection.execute("GET", f"floor:{KEY}")
     connection.transport.close()
 
 
