@@ -41,7 +41,7 @@ def main() -> None:
         if "threads" in options.only:
             for threads, targets in sorted(SYNC_TARGETS.items()):
                 series = measure_threads(SYNC_PEERS, server, threads, options.rounds, options.seconds)
-                _show(f"threads, {threads} at once (a socket each)", series, targets, outcomes, record)
+                _show(f"threads, {threads} at once", series, targets, outcomes, record)
     if "imports" in options.only:
         base, added, made = import_cost(options.rounds)
         verdict = "met" if added <= IMPORT_TARGET_MS else "MISSED"

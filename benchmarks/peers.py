@@ -103,7 +103,7 @@ async def aiocache(server: Server, callers: int) -> AsyncIterator[AsyncRead]:
 
 @contextmanager
 def forebay_sync(server: Server, threads: int) -> Iterator[SyncRead]:
-    """As many sockets as threads, which is what redis-py's default pool comes to."""
+    """Room for as many sockets as threads, which is what redis-py's default pool opens."""
     with Forebay(f"{server.url}?pool_size={threads}&min_idle={threads}") as bay:
         cache = bay.cache("bench", ttl=None)
         cache.set(KEY, VALUE)

@@ -301,12 +301,20 @@ def test_a_thread_interrupted_while_it_waits_gives_its_socket_up(url, prefix):
         def interrupt(*_):
             raise KeyboardInterrupt
 
-        before = signal.signal(signal.SIGALRM, interrupt)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
-            with pytest.raises(KeyboardInterrupt):
-                bay.execute("BLPOP", f"{prefix}nothing", 0)
-        finally:
-            signal.signal(signal.SIGALRM, before)
+        def when_it_waits():
+            while b"cmd=blpop" not in watcher.execute("CLIENT", "LIST"):
+                threading.Event().wait(0.001)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+        before = signal.signal(signal.SIGUSR1, interrupt)
+        with Forebay(url) as watcher:
+            helper = threading.Thread(target=when_it_waits)
+            helper.start()
+            try:
+                with pytest.raises(KeyboardInterrupt):
+                    bay.execute("BLPOP", f"{prefix}nothing", 0)
+            finally:
+                helper.join()
+                signal.signal(signal.SIGUSR1, before)
         assert bay.stats().wire.connections == 0
         assert bay.execute("PING") == b"PONG"

@@ -1,4 +1,7 @@
-"""threads: a bounded pool of blocking sockets. The last one used is the next one taken; who finds none waits, up to a deadline."""
+"""threads: a bounded pool of blocking sockets. The last one used is the next one taken; who finds none waits, up to a deadline.
+
+Small commands of many threads share a few of the sockets (see `Combiner`); what may take long, or is large, has one of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from ..errors import Closed, Overloaded, ServerError
 from ..events import ConnectionDropped, NameRefused, Reporter
 from ..settings import Settings
 from .address import Address
+from .combiner import Combiner
 from .connection import Connection
 from .resp import Arg, Reply, pack
 from .stats import WireStats
@@ -18,6 +22,26 @@ from .stats import WireStats
 __all__ = ["Pool"]
 
 _PROBE_AFTER: Final = 0.01  # a socket idle for longer is looked at before it is used
+_TURNS: Final = 4  # sockets that small commands share: with more, threads spend their time handing over the interpreter lock
+_LARGE: Final = 16 * 1024
+_SLOW: Final = frozenset(
+    variant
+    for name in (
+        "BLPOP",
+        "BRPOP",
+        "BLMOVE",
+        "BRPOPLPUSH",
+        "BLMPOP",
+        "BZPOPMIN",
+        "BZPOPMAX",
+        "BZMPOP",
+        "XREAD",
+        "XREADGROUP",
+        "WAIT",
+        "WAITAOF",
+    )
+    for variant in (name, name.lower(), name.encode(), name.lower().encode())
+)
 _SPARE_FOR: Final = 300.0  # an idle socket above min_idle is closed after so many seconds
 
 
@@ -35,9 +59,10 @@ class Pool:
         self._closed = False
         self._dialled = 0
         self._dropped = 0
+        self._combiner = Combiner(self._one, self._many, min(_TURNS, settings.pool_size), settings.read_timeout)
 
     def execute(self, *args: Arg) -> Reply:
-        """Send one command on a free socket and return its reply.
+        """Send one command and return its reply.
 
         Raises:
             InvalidCommand: an argument cannot be sent.
@@ -45,13 +70,8 @@ class Pool:
             ServerError: the server refused.
         """
         packed = pack(args)
-        connection = self._take()
-        try:
-            reply = connection.call(packed, alone=self._open - len(self._idle) == 1)
-        except BaseException as error:
-            self._discard(connection, error)
-            raise
-        self._give_back(connection)
+        alone = len(packed) > _LARGE or (isinstance(args[0], str | bytes) and args[0] in _SLOW)
+        reply = self._one(packed) if alone else self._combiner.call(packed)
         if isinstance(reply, ServerError):
             raise reply
         return reply
@@ -59,16 +79,7 @@ class Pool:
     def execute_many(self, commands: Sequence[tuple[Arg, ...]]) -> list[Reply]:
         """Send several commands in one write; refusals by the server stand in the list as `ServerError` values."""
         packed = [pack(command) for command in commands]
-        if not packed:
-            return []
-        connection = self._take()
-        try:
-            replies = connection.call_batch(packed)
-        except BaseException as error:
-            self._discard(connection, error)
-            raise
-        self._give_back(connection)
-        return replies
+        return self._many(packed) if packed else []
 
     def connect(self) -> None:
         """Open sockets until ``min_idle`` (at least one) are there, or raise `ConnectFailed`."""
@@ -93,6 +104,26 @@ class Pool:
         with self._changed:
             idle = len(self._idle)
             return WireStats(connections=self._open, idle=idle, in_flight=self._open - idle, dialled=self._dialled, dropped=self._dropped)
+
+    def _one(self, packed: bytes) -> Reply:
+        connection = self._take()
+        try:
+            reply = connection.call(packed, alone=self._open - len(self._idle) == 1)
+        except BaseException as error:
+            self._discard(connection, error)
+            raise
+        self._give_back(connection)
+        return reply
+
+    def _many(self, packed: list[bytes]) -> list[Reply]:
+        connection = self._take()
+        try:
+            replies = connection.call_batch(packed)
+        except BaseException as error:
+            self._discard(connection, error)
+            raise
+        self._give_back(connection)
+        return replies
 
     def _take(self) -> Connection:
         while True:

@@ -1,0 +1,166 @@
+"""threads: whoever finds every turn taken queues a command, and the next thread with a turn sends all that wait in one write.
+
+A thread that sleeps on a socket costs two hand-overs of the interpreter lock, and a command sent along with others costs
+none. Turns pass from thread to thread in the order of arrival. No command is in two hands: it is in the queue, or taken out
+of it by exactly one thread, which settles it or passes its own turn on to the thread behind it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from ..errors import ConnectionLost, Overloaded
+from .resp import Reply
+
+__all__ = ["Combiner"]
+
+_MOST: Final = 64  # commands in one write
+
+
+class _Waiting:
+    """A queued command and the thread that sleeps behind it."""
+
+    __slots__ = ("bell", "error", "has_turn", "packed", "reply", "settled")
+
+    def __init__(self, packed: bytes) -> None:
+        self.packed = packed
+        self.bell = threading.Lock()  # held until it is settled, or has the turn
+        self.bell.acquire()
+        self.has_turn = False
+        self.settled = False
+        self.reply: Reply = None
+        self.error: Exception | None = None
+
+    def settle(self, reply: Reply) -> None:
+        self.reply = reply
+        self.settled = True
+        self.bell.release()
+
+    def fail(self, error: BaseException) -> None:
+        if isinstance(error, Exception):
+            self.error = type(error)(*error.args)  # one of its own: a traceback belongs to one thread
+        else:
+            self.error = ConnectionLost(f"the thread that sent this command along with its own was ended by {type(error).__name__}")
+        self.error.__cause__ = error
+        self.settled = True
+        self.bell.release()
+
+    def outcome(self) -> Reply:
+        if self.error is not None:
+            raise self.error
+        return self.reply
+
+
+class Combiner:
+    """At most *turns* threads exchange at once; *one* and *many* do it, for one command and for several.
+
+    A command that nobody has taken within *patience* seconds was not sent, and fails with `Overloaded`.
+    """
+
+    def __init__(self, one: Callable[[bytes], Reply], many: Callable[[list[bytes]], list[Reply]], turns: int, patience: float) -> None:
+        self._one = one
+        self._many = many
+        self._patience = patience
+        self._turns = [None] * turns  # list.pop, list.append and the deque's methods are atomic
+        self._queue: deque[_Waiting] = deque()
+
+    def call(self, packed: bytes) -> Reply:
+        """Return the reply to one command; a refusal is returned as a `ServerError` value.
+
+        Raises:
+            Overloaded: it was not sent in time.
+            Unavailable, Closed: whatever the exchange raised.
+        """
+        if not self._take_turn():
+            waiting = _Waiting(packed)
+            self._wait(waiting)
+            if not waiting.has_turn:
+                return waiting.outcome()
+        along: list[_Waiting] = []
+        try:
+            if not self._queue:
+                return self._one(packed)
+            self._take_along(along)
+            first, *others = self._many([packed, *(waiting.packed for waiting in along)])
+            while along:
+                along.pop().settle(others.pop())
+        except BaseException as error:
+            for waiting in along:
+                waiting.fail(error)
+            raise
+        else:
+            return first
+        finally:
+            self._pass_turn()
+
+    @property
+    def waiting(self) -> int:
+        """How many commands are queued."""
+        return len(self._queue)
+
+    def _take_turn(self) -> bool:
+        try:
+            self._turns.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _take_along(self, along: list[_Waiting]) -> None:
+        try:
+            while len(along) < _MOST - 1:
+                along.append(self._queue.popleft())
+        except IndexError:
+            pass
+
+    def _pass_turn(self) -> None:
+        while True:
+            try:
+                waiting = self._queue.popleft()
+            except IndexError:
+                self._turns.append(None)
+                # Who queued after that look, and found no turn before it was put back, would sleep: look again.
+                if not self._queue or not self._take_turn():
+                    return
+            else:
+                waiting.has_turn = True
+                waiting.bell.release()
+                return
+
+    def _wait(self, waiting: _Waiting) -> None:
+        """Return once *waiting* is settled, or has the turn."""
+        self._queue.append(waiting)
+        try:
+            if self._take_turn():  # one came free meanwhile
+                if self._withdraw(waiting):
+                    waiting.has_turn = True
+                    return
+                self._pass_turn()
+            if not waiting.bell.acquire(timeout=self._patience):
+                if self._withdraw(waiting):
+                    raise Overloaded(
+                        f"every connection was busy for {self._patience:g} s, and this command was not sent; "
+                        "raise REDIS_POOL_SIZE or call from fewer threads"
+                    )
+                waiting.bell.acquire()  # a thread has it in hand, and its own deadline
+        except Overloaded:
+            raise
+        except BaseException:  # interrupted: what cannot be withdrawn must be waited for, for it may be given the turn
+            if not self._withdraw(waiting):
+                if not (waiting.settled or waiting.has_turn):  # else the bell has rung, and may have been heard
+                    waiting.bell.acquire()
+                if waiting.has_turn:
+                    self._pass_turn()
+            raise
+
+    def _withdraw(self, waiting: _Waiting) -> bool:
+        try:
+            self._queue.remove(waiting)
+        except ValueError:
+            return False
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Combiner, {len(self._turns)} turns free, {len(self._queue)} waiting>"
