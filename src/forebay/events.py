@@ -11,6 +11,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from .forks import renew_after_fork
+
 __all__ = [
     "ConnectionDropped",
     "Event",
@@ -95,8 +97,13 @@ class Reporter:
         self._hook = hook
         self._clock = clock
         self._lock = threading.Lock()
+        renew_after_fork(self)
         self._counts: Counter[str] = Counter()
         self._logged: dict[str, tuple[float, int]] = {}
+
+    def renew(self) -> None:
+        """Take a new lock, in a forked child. Counts go on from the parent's."""
+        self._lock = threading.Lock()
 
     def report(self, event: Event) -> None:
         """Report *event*. An error in the hook is logged, and never reaches the caller."""

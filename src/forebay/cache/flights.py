@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any, Final
 
+from ..forks import renew_after_fork
 from ..port.port import Promise
 
 __all__ = ["Flight", "Flights", "aloft"]
@@ -45,6 +46,11 @@ class Flights:
 
     def __init__(self, promise: Callable[[], Promise[Any]]) -> None:
         self._promise = promise
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin with no flight: at the start, and in a forked child, where the parent's loads do not run."""
         self._lock = threading.Lock()
         self._by_name: dict[str, dict[object, Flight]] = {}
         self._landed: OrderedDict[str, int] = OrderedDict()

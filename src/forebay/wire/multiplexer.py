@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from ..errors import Closed, ConnectFailed, Unavailable
 from ..events import ConnectionDropped, NameRefused, Reporter
+from ..forks import renew_after_fork
 from ..settings import Settings
 from .address import Address
 from .handshake import check, greeting
@@ -31,9 +32,19 @@ class Multiplexer:
         self._reporter = reporter
         self._links: dict[_Loop, Link] = {}
         self._dials: dict[_Loop, asyncio.Task[Link]] = {}
+        self._inherited: list[object] = []
         self._closed = False
         self._dialled = 0
         self._dropped = 0
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Forget every loop, in a forked child: they run in the parent.
+
+        Their transports are kept out of the collector's hands, for closing one would take it out of the parent's selector.
+        """
+        self._inherited += [self._links, self._dials]
+        self._links, self._dials = {}, {}
 
     def execute(self, *args: Arg) -> Awaitable[Reply]:
         """Send one command; await what is returned for its reply.

@@ -12,6 +12,7 @@ from typing import Final
 
 from ..errors import Closed, Overloaded, ServerError
 from ..events import ConnectionDropped, NameRefused, Reporter
+from ..forks import renew_after_fork
 from ..settings import Settings
 from .address import Address
 from .combiner import Combiner
@@ -52,14 +53,22 @@ class Pool:
         self._settings = settings
         self._locate = locate
         self._reporter = reporter
-        self._idle: list[Connection] = []  # list.pop and list.append are atomic: the fast path takes no lock
-        self._changed = threading.Condition()
-        self._waiting = 0
-        self._open = 0
         self._closed = False
         self._dialled = 0
         self._dropped = 0
-        self._combiner = Combiner(self._one, self._many, min(_TURNS, settings.pool_size), settings.read_timeout)
+        self._idle: list[Connection] = []  # list.pop and list.append are atomic: the fast path takes no lock
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin with no socket: at the start, and in a forked child, where those of the parent are closed but not shut down."""
+        for connection in self._idle:
+            connection.close()
+        self._idle = []
+        self._changed = threading.Condition()
+        self._waiting = 0
+        self._open = 0
+        self._combiner = Combiner(self._one, self._many, min(_TURNS, self._settings.pool_size), self._settings.read_timeout)
 
     def execute(self, *args: Arg) -> Reply:
         """Send one command and return its reply.
