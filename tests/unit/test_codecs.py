@@ -67,6 +67,14 @@ class Frozen(msgspec.Struct, frozen=True):
     tags: tuple[str, ...] = ()
 
 
+class Measured(msgspec.Struct):
+    value: float | None
+
+
+class Score(pydantic.BaseModel):
+    value: float | None
+
+
 class Row(TypedDict):
     id: int
     at: dt.datetime
@@ -154,6 +162,8 @@ class Aliased(pydantic.BaseModel):
         (bytes, b"\x00\xff raw"),
         (Colour, Colour.RED),
         (int | None, None),
+        (Score, Score(value=None)),
+        (Measured, Measured(None)),
         (set[int], {1, 2}),
         (tuple[int, str], (1, "a")),
         (list[User], [User(1, "a"), User(2, "b")]),
@@ -181,11 +191,18 @@ def test_declared_types_come_back_as_themselves(type_, value):
         (int, "1"),
         (int, None),
         (float, math.nan),
+        (float | None, math.nan),
+        (Measured, Measured(math.inf)),
+        (list[Measured], [Measured(None), Measured(-math.inf)]),
+        (dict[str, float | None], {"a": math.nan}),
         (str, "\ud800"),
         (Model, {"id": "x"}),
         (Model, Model.model_construct(id="x", email="e")),
         (Model, Frozen),
         (list[Model], [None]),
+        (Score, Score(value=math.nan)),
+        (Score, {"value": math.inf}),
+        (list[Score], [Score(value=None), Score(value=-math.inf)]),
     ],
     ids=str,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import EncodeError
+from .finite import refuse_null_numbers
 
 __all__ = ["ModelCodec"]
 
@@ -26,7 +27,8 @@ class ModelCodec:
     def encode(self, value: Any) -> bytes:
         """Return *value* as JSON that validates as the type. Raises `EncodeError` if it does not."""
         try:
-            packed = self._dump(value)
+            packed, model = self._dump(value)
+            refuse_null_numbers(packed, lambda: self._adapter.dump_python(model))
             self.decode(packed)
         except self.failures as error:
             raise EncodeError(f"a {type(value).__name__} is not a valid {self.type!r}: {self.explain(error)}") from None
@@ -34,11 +36,12 @@ class ModelCodec:
             raise EncodeError(f"a {type(value).__name__} cannot be stored as {self.type!r}") from None
         return packed
 
-    def _dump(self, value: Any) -> bytes:
+    def _dump(self, value: Any) -> tuple[bytes, Any]:
         try:
-            return self._to_json(value)
+            return self._to_json(value), value
         except self._not_serializable:  # not the model itself: perhaps a dict that validates as one
-            return self._to_json(self._adapter.validate_python(value))
+            model = self._adapter.validate_python(value)
+            return self._to_json(model), model
 
     def _to_json(self, value: Any) -> bytes:
         return self._adapter.dump_json(value, by_alias=True, round_trip=True, warnings="error")

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from ..errors import EncodeError
+from .finite import refuse_null_numbers
 
 __all__ = ["TypedCodec"]
 
@@ -31,6 +32,7 @@ class TypedCodec:
             packed = self._encode(value)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise EncodeError(f"a {type(value).__name__} cannot be stored as {_name(self.type)}: {error}") from error
+        refuse_null_numbers(packed, lambda: msgspec.to_builtins(value))
         try:
             self.decode(packed)
         except self.failures as error:
