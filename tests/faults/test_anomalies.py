@@ -132,7 +132,7 @@ async def test_asyncio_a_silent_server_costs_each_caller_its_deadline_and_then_t
             results = await asyncio.gather(*(bay.execute("GET", str(number)) for number in range(64)), return_exceptions=True)
             took = asyncio.get_running_loop().time() - began
             assert [type(result) for result in results] == [DeadlineExceeded] * 64
-            assert 0.29 < took < 0.6
+            assert 0.29 < took < 2
             assert "127.0.0.1" in str(results[0])
             assert isinstance(results[0], TimeoutError)
             late = None
