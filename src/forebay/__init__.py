@@ -11,12 +11,15 @@ if TYPE_CHECKING:
     from .bay import AsyncForebay, Forebay, Stats
     from .cache.cache import AsyncCache, Cache
     from .cache.tally import CacheStats
+    from .commands import AsyncSubscription, BoundAsyncScript, BoundScript, Subscription
     from .durations import Duration
     from .errors import (
         CacheMiss,
+        CircuitOpen,
         Closed,
         ConnectFailed,
         ConnectionLost,
+        CrossSlot,
         DeadlineExceeded,
         DecodeError,
         EncodeError,
@@ -28,9 +31,11 @@ if TYPE_CHECKING:
         LoaderCancelled,
         MissingTTL,
         NoScript,
+        OutcomeUnknown,
         Overloaded,
         ProtocolViolation,
         RecursiveLoad,
+        Redirected,
         Refused,
         ServerError,
         ServerStartFailed,
@@ -38,11 +43,13 @@ if TYPE_CHECKING:
         Unavailable,
         UsageError,
     )
-    from .events import ConnectionDropped, Event, NameRefused, ReadFailed, Undecodable, WriteFailed
+    from .events import ConnectionDropped, Event, NameRefused, ReadFailed, SubscriptionInterrupted, Undecodable, WriteFailed
     from .keys import Key
     from .settings import Settings
     from .wire.embedded import EmbeddedServer
-    from .wire.stats import WireStats
+    from .wire.latency import LatencyStats
+    from .wire.stats import NodeStats, WireStats
+    from .wire.subscription import Message
 
     __version__: str
 
@@ -53,9 +60,11 @@ _HOMES = {
     "durations": ("Duration",),
     "errors": (
         "CacheMiss",
+        "CircuitOpen",
         "Closed",
         "ConnectFailed",
         "ConnectionLost",
+        "CrossSlot",
         "DeadlineExceeded",
         "DecodeError",
         "EncodeError",
@@ -67,9 +76,11 @@ _HOMES = {
         "LoaderCancelled",
         "MissingTTL",
         "NoScript",
+        "OutcomeUnknown",
         "Overloaded",
         "ProtocolViolation",
         "RecursiveLoad",
+        "Redirected",
         "Refused",
         "ServerError",
         "ServerStartFailed",
@@ -77,24 +88,32 @@ _HOMES = {
         "Unavailable",
         "UsageError",
     ),
-    "events": ("ConnectionDropped", "Event", "NameRefused", "ReadFailed", "Undecodable", "WriteFailed"),
+    "commands": ("AsyncSubscription", "BoundAsyncScript", "BoundScript", "Subscription"),
+    "events": ("ConnectionDropped", "Event", "NameRefused", "ReadFailed", "SubscriptionInterrupted", "Undecodable", "WriteFailed"),
     "keys": ("Key",),
     "settings": ("Settings",),
     "wire.embedded": ("EmbeddedServer",),
-    "wire.stats": ("WireStats",),
+    "wire.latency": ("LatencyStats",),
+    "wire.stats": ("NodeStats", "WireStats"),
+    "wire.subscription": ("Message",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AsyncCache",
     "AsyncForebay",
+    "AsyncSubscription",
+    "BoundAsyncScript",
+    "BoundScript",
     "Cache",
     "CacheMiss",
     "CacheStats",
+    "CircuitOpen",
     "Closed",
     "ConnectFailed",
     "ConnectionDropped",
     "ConnectionLost",
+    "CrossSlot",
     "DeadlineExceeded",
     "DecodeError",
     "Duration",
@@ -108,20 +127,27 @@ __all__ = [
     "InvalidKey",
     "InvalidNamespace",
     "Key",
+    "LatencyStats",
     "LoaderCancelled",
+    "Message",
     "MissingTTL",
     "NameRefused",
     "NoScript",
+    "NodeStats",
+    "OutcomeUnknown",
     "Overloaded",
     "ProtocolViolation",
     "ReadFailed",
     "RecursiveLoad",
+    "Redirected",
     "Refused",
     "ServerError",
     "ServerStartFailed",
     "Settings",
     "SettingsError",
     "Stats",
+    "Subscription",
+    "SubscriptionInterrupted",
     "Unavailable",
     "Undecodable",
     "UsageError",

@@ -12,12 +12,13 @@ from .cache.cache import AsyncCache, Cache
 from .cache.core import CacheCore, OnOutage
 from .cache.flights import Flights
 from .cache.tally import CacheStats, Tally
-from .colours import documented_like
+from .colours import complete, documented_like
+from .commands import AsyncCommands, Commands
 from .durations import Duration
 from .errors import ConnectFailed
 from .events import Hook, Reporter
 from .keys import Namespace, check_prefix
-from .port.port import Arg, Port, Reply, complete
+from .port.port import Port
 from .settings import Settings
 from .wire.address import Address, standalone_address
 from .wire.stats import WireStats
@@ -53,8 +54,6 @@ class _Bay(Generic[P]):
         self._reporter = Reporter(on_event)
         self._tallies: dict[str, Tally] = {}
         self._embedded = _private_server() if self.settings.topology == "embedded" else None
-        if self._embedded is None:
-            standalone_address(self.settings)  # a topology that cannot be had is an error here, not at the first command
         self.port = self._make_port()
         self._flights = Flights(self.port.promise)
 
@@ -88,7 +87,7 @@ class _Bay(Generic[P]):
         return f"{type(self).__name__}({self.settings.where!r}{prefix})"
 
 
-class AsyncForebay(_Bay["AioPort"]):
+class AsyncForebay(AsyncCommands, _Bay["AioPort"]):
     """A bay for asyncio.
 
     Args:
@@ -118,8 +117,11 @@ class AsyncForebay(_Bay["AioPort"]):
     def _make_port(self) -> AioPort:
         from .port.aio import AioPort  # on use: threads need no asyncio, and the other way round
         from .wire.multiplexer import Multiplexer
+        from .wire.topology import route_to
+        from .wire.waiting_aio import AioWaiting
 
-        return AioPort(Multiplexer(self.settings, self._locate, self._reporter))
+        waiting = AioWaiting()
+        return AioPort(route_to(self.settings, self._reporter, Multiplexer, waiting, self._locate), waiting, self._reporter)
 
     @overload
     def cache(
@@ -179,19 +181,6 @@ class AsyncForebay(_Bay["AioPort"]):
         await self.port.execute("PING")
         return time.perf_counter() - began
 
-    async def execute(self, *args: Arg) -> Reply:
-        """Send any command, as in ``execute("OBJECT", "ENCODING", "user:42")``; keys are sent as they are, without the prefix.
-
-        Commands that block the connection (``BLPOP``) or change its state (``SELECT``, ``SUBSCRIBE``, ``MULTI``) do not
-        belong here: it is shared.
-
-        Raises:
-            InvalidCommand: an argument is not text, bytes or a number.
-            ServerError: the server refused.
-            Unavailable: the server did not answer.
-        """
-        return await self.port.execute(*args)
-
     async def close(self) -> None:
         """Finish what is in flight, cancel loads, close the connections, and stop the embedded server. Safe to call again."""
         await self.port.close()
@@ -208,7 +197,7 @@ class AsyncForebay(_Bay["AioPort"]):
 
 
 @documented_like(AsyncForebay)
-class Forebay(_Bay["BlockingPort"]):
+class Forebay(Commands, _Bay["BlockingPort"]):
     """A bay for threads: `AsyncForebay` without ``await``. It is thread-safe.
 
     Args:
@@ -238,8 +227,11 @@ class Forebay(_Bay["BlockingPort"]):
     def _make_port(self) -> BlockingPort:
         from .port.blocking import BlockingPort
         from .wire.pool import Pool
+        from .wire.topology import route_to
+        from .wire.waiting import BlockingWaiting
 
-        return BlockingPort(Pool(self.settings, self._locate, self._reporter))
+        waiting = BlockingWaiting()
+        return BlockingPort(route_to(self.settings, self._reporter, Pool, waiting, self._locate), waiting, self._reporter)
 
     @overload
     def cache(self, namespace: str, *, type: type[T], ttl: Duration | UnsetType | None = ..., on_outage: OnOutage = ...) -> Cache[T]: ...
@@ -273,9 +265,6 @@ class Forebay(_Bay["BlockingPort"]):
         began = time.perf_counter()
         complete(self.port.execute("PING"))
         return time.perf_counter() - began
-
-    def execute(self, *args: Arg) -> Reply:
-        return complete(self.port.execute(*args))
 
     def close(self) -> None:
         complete(self.port.close())

@@ -7,6 +7,7 @@ ForebayError
 │   ├── InvalidNamespace     a namespace or prefix that would meet another's keys (ValueError)
 │   ├── InvalidDuration      a lifetime or timeout that is no time (ValueError)
 │   ├── InvalidCommand       an argument that is not text, bytes or a number (TypeError)
+│   ├── CrossSlot            keys of several cluster slots in one command that cannot be split (ValueError)
 │   ├── EncodeError          a value that would not come back as it went in (ValueError)
 │   ├── MissingTTL           a write without a lifetime (TypeError)
 │   ├── RecursiveLoad        a loader that waits for itself
@@ -15,11 +16,14 @@ ForebayError
 ├── DecodeError              the stored bytes are not what this cache stores (ValueError)
 ├── LoaderCancelled          the shared load was cancelled from inside
 ├── Unavailable              the server or the way to it; the same call may succeed later
-│   ├── ConnectFailed        no connection could be opened
-│   ├── ConnectionLost       it broke while the reply was awaited: the command may have run
-│   ├── DeadlineExceeded     no reply in time: the command may have run (TimeoutError)
-│   ├── Overloaded           no free connection in time: the command was not sent
-│   └── Refused              the server answers, but not now (LOADING, READONLY, ...)
+│   ├── ConnectFailed        no connection could be opened: the command was not sent
+│   │   └── CircuitOpen      the node failed again and again, and is left alone for a moment
+│   ├── OutcomeUnknown       the command was sent and no reply came: it may have run
+│   │   ├── ConnectionLost   the connection broke while the reply was awaited
+│   │   └── DeadlineExceeded no reply in time (TimeoutError)
+│   ├── Overloaded           no room on a connection in time: the command was not sent
+│   └── Refused              the server answers, but not now (LOADING, READONLY, ...): it did not run
+│       └── Redirected       another node of the cluster holds the key (MOVED, ASK)
 ├── ServerError              the server understood and said no; `code` is its first word
 │   ├── Refused              (the same class: it is both)
 │   └── NoScript             the script is not loaded
@@ -56,6 +60,10 @@ class InvalidDuration(UsageError, ValueError):
 
 class InvalidCommand(UsageError, TypeError):
     """A command has an argument that is neither text, bytes nor a number."""
+
+
+class CrossSlot(UsageError, ValueError):
+    """Keys of several cluster slots in one command or transaction. A common ``{tag}`` in the keys puts them into one slot."""
 
 
 class EncodeError(UsageError, ValueError):
@@ -102,16 +110,24 @@ class ConnectFailed(Unavailable):
     """No connection could be opened; the message names the address and the cause."""
 
 
-class ConnectionLost(Unavailable):
+class CircuitOpen(ConnectFailed):
+    """The node failed several times in a row. Calls fail at once until a probe has found it well."""
+
+
+class OutcomeUnknown(Unavailable):
+    """The command was sent and no reply came: it may or may not have run. It was not repeated, for it might run twice."""
+
+
+class ConnectionLost(OutcomeUnknown):
     """The connection broke while a reply was awaited. The command may or may not have run."""
 
 
-class DeadlineExceeded(Unavailable, TimeoutError):
+class DeadlineExceeded(OutcomeUnknown, TimeoutError):
     """No reply arrived in time. The command may or may not have run."""
 
 
 class Overloaded(Unavailable):
-    """No connection became free in time. The command was not sent."""
+    """No connection had room in time. The command was not sent."""
 
 
 class ServerError(ForebayError):
@@ -124,6 +140,25 @@ class ServerError(ForebayError):
 
 class Refused(ServerError, Unavailable):
     """The server is up and cannot serve this now (``LOADING``, ``READONLY``, ``OOM``, ...). The command did not run."""
+
+
+class Redirected(Refused):
+    """Another node of the cluster holds the slot. It reaches a caller only if no node would take the command in time."""
+
+    @property
+    def asking(self) -> bool:
+        """Whether the slot is on the move, and the other node must be told ``ASKING`` first."""
+        return self.code == "ASK"
+
+    @property
+    def slot(self) -> int:
+        """The slot that the server named."""
+        return int(self.args[0].split()[1])
+
+    @property
+    def node(self) -> str:
+        """The node to ask, as the server announced it: ``host:port``."""
+        return str(self.args[0].split()[2])
 
 
 class NoScript(ServerError):

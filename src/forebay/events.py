@@ -20,6 +20,7 @@ __all__ = [
     "NameRefused",
     "ReadFailed",
     "Reporter",
+    "SubscriptionInterrupted",
     "Undecodable",
     "WriteFailed",
 ]
@@ -53,6 +54,13 @@ class NameRefused(Event, frozen=True):
 
     def describe(self) -> str:
         return f"{self.address} refused CLIENT SETNAME, connections stay unnamed there: {self.cause}"
+
+
+class SubscriptionInterrupted(Event, frozen=True):
+    """A subscription lost its connection and is being renewed; messages published meanwhile are lost."""
+
+    def describe(self) -> str:
+        return f"subscription interrupted, subscribing anew: {self.cause}"
 
 
 class CacheEvent(Event, frozen=True):

@@ -7,51 +7,34 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
-from .durations import to_seconds
 from .errors import SettingsError
-
-if TYPE_CHECKING:
-    from urllib.parse import SplitResult
+from .readers import TUNING, read_db, read_host, read_port
+from .urls import FORMS, Topology, Url
 
 __all__ = ["Settings"]
 
-Topology = Literal["standalone", "sentinel", "cluster", "embedded"]
-
-_SCHEMES: Final[dict[str, Topology]] = {
-    "redis": "standalone",
-    "rediss": "standalone",
-    "unix": "standalone",
-    "redis+sentinel": "sentinel",
-    "redis+cluster": "cluster",
-    "embedded": "embedded",
-}
-_FORMS: Final = (
-    "redis://host:6379/0, rediss://host:6380/0, unix:///run/redis.sock, "
-    "redis+sentinel://h1:26379,h2:26379/service/0, redis+cluster://h1:6379,h2:6379 or embedded://"
-)
-_TUNING: Final = {
-    "pool_size": "REDIS_POOL_SIZE",
-    "min_idle": "REDIS_MIN_IDLE",
-    "dial_timeout": "REDIS_DIAL_TIMEOUT",
-    "read_timeout": "REDIS_READ_TIMEOUT",
-    "write_timeout": "REDIS_WRITE_TIMEOUT",
-}
+_SECRET: Final = frozenset({"password", "sentinel_password"})
+_BOOLEANS: Final = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 _V = TypeVar("_V")
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything a bay needs to know about its server.
+    """Everything a bay needs to know about its server. Build one with `from_env` or `from_url`, and change it with `replace`.
 
-    Timeouts are seconds. ``pool_size`` bounds the sockets that threads share; ``min_idle`` of them are opened at the
-    start and kept. Build one with `from_env` or `from_url`; both raise `SettingsError`.
+    Timeouts are seconds. ``pool_size`` bounds the sockets that threads share, and the extra connections of asyncio;
+    ``min_idle`` of them are opened at the start and kept. ``password`` may be a function that returns the password of the
+    day: it, or ``password_file``, is asked at each new connection. ``host_map`` says where the nodes of a cluster or the
+    servers behind sentinels are really reached: ``{"announced:6379": "reachable:6379"}``.
+
+    Raises:
+        SettingsError: the fields contradict each other.
     """
 
     topology: Topology = "standalone"
@@ -60,13 +43,40 @@ class Settings(Struct, frozen=True, kw_only=True):
     tls: bool = False
     service: str | None = None
     username: str | None = None
-    password: str | None = None
+    password: str | Callable[[], str] | None = None
     db: int = 0
     pool_size: int = 10
     min_idle: int = 5
     dial_timeout: float = 5.0
     read_timeout: float = 3.0
     write_timeout: float = 3.0
+    close_timeout: float = 3.0
+    ping_every: float = 30.0
+    large_value: int = 64 * 1024
+    max_in_flight: int = 20_000
+    max_in_flight_bytes: int = 64 * 1024 * 1024
+    password_file: str | None = None
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_server_name: str | None = None
+    tls_verify: str = "full"
+    sentinel_username: str | None = None
+    sentinel_password: str | None = None
+    host_map: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_idle > self.pool_size:
+            raise SettingsError(
+                f"REDIS_MIN_IDLE={self.min_idle} is above REDIS_POOL_SIZE={self.pool_size}: "
+                "a pool cannot keep more idle sockets than it has"
+            )
+        if self.password is not None and self.password_file is not None:
+            raise SettingsError("a password and REDIS_PASSWORD_FILE are both given: which one holds? Leave one out")
+        if self.tls_key is not None and self.tls_cert is None:
+            raise SettingsError("REDIS_TLS_KEY is given without REDIS_TLS_CERT, the certificate that it belongs to")
+        if self.tls_verify not in ("full", "insecure-no-hostname", "insecure-none"):
+            raise SettingsError(f"REDIS_TLS_VERIFY={self.tls_verify!r} is not 'full', 'insecure-no-hostname' or 'insecure-none'")
 
     @property
     def where(self) -> str:
@@ -76,18 +86,29 @@ class Settings(Struct, frozen=True, kw_only=True):
         if self.path is not None:
             return f"unix://{self.path}"
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
-        scheme = {"sentinel": "redis+sentinel", "cluster": "redis+cluster"}.get(self.topology, "rediss" if self.tls else "redis")
+        scheme = ("rediss" if self.tls else "redis") + {"sentinel": "+sentinel", "cluster": "+cluster"}.get(self.topology, "")
         service = f"/{self.service}" if self.service else ""
         return f"{scheme}://{hosts}{service}" + ("" if self.topology == "cluster" else f"/{self.db}")
 
     def __repr__(self) -> str:
-        """All fields, with a password replaced by ``***``."""
-        shown = [f"{name}={'***' if name == 'password' and value else value!r}" for name, value in asdict(self).items()]
+        """All fields, with each password replaced by ``***``."""
+        shown = [f"{name}={'***' if name in _SECRET and value else value!r}" for name, value in asdict(self).items()]
         return f"Settings({', '.join(shown)})"
+
+    def replace(self, **changes: Any) -> Settings:
+        """Return these settings with some fields changed, as in ``Settings.from_env().replace(password=fetch_password)``.
+
+        Raises:
+            SettingsError: there is no such field, or the fields contradict each other.
+        """
+        unknown = sorted(set(changes) - set(self.__struct_fields__))
+        if unknown:
+            raise SettingsError(f"there is no setting {unknown[0]!r}; known are {', '.join(self.__struct_fields__)}")
+        return replace(self, **changes)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read ``REDIS_URL``, or ``REDIS_HOST``, ``REDIS_PORT``, ``REDIS_USERNAME``, ``REDIS_PASSWORD`` and ``REDIS_DB``.
+        """Read ``REDIS_URL``, or ``REDIS_HOST``, ``REDIS_PORT``, ``REDIS_USERNAME``, ``REDIS_PASSWORD``, ``REDIS_DB``, ``REDIS_TLS``.
 
         Raises:
             SettingsError: a variable cannot be read; the message names it and its value.
@@ -96,134 +117,40 @@ class Settings(Struct, frozen=True, kw_only=True):
         if "REDIS_URL" in environ:
             return cls.from_url(environ["REDIS_URL"], environ, source="REDIS_URL")
         where = {
-            "hosts": ((_read(environ, "REDIS_HOST", _host, "localhost"), _read(environ, "REDIS_PORT", _port, 6379)),),
+            "hosts": ((_read(environ, "REDIS_HOST", read_host, "localhost"), _read(environ, "REDIS_PORT", read_port, 6379)),),
             "username": environ.get("REDIS_USERNAME") or None,
             "password": environ.get("REDIS_PASSWORD") or None,
-            "db": _read(environ, "REDIS_DB", _db, 0),
+            "db": _read(environ, "REDIS_DB", read_db, 0),
+            "tls": _read(environ, "REDIS_TLS", _boolean, default=False),
         }
         return cls._checked(where, _tuning(environ))
 
     @classmethod
     def from_url(cls, url: str, environ: Mapping[str, str] | None = None, *, source: str = "url") -> Settings:
-        """Read *url*; pool and timeouts that its query leaves out come from the environment.
+        """Read *url*; what its query leaves out of pool, timeouts, bounds and TLS comes from the environment.
 
-        Query options: ``pool_size``, ``min_idle``, ``dial_timeout``, ``read_timeout``, ``write_timeout``, and ``db`` for ``unix://``.
+        Query options are the names of the fields from ``pool_size`` on, as in ``?read_timeout=500ms``; and ``db`` for ``unix://``.
 
         Raises:
             SettingsError: the URL cannot be read. *source* is how the message calls it.
         """
         if not isinstance(url, str):
-            raise SettingsError(f"{source} must be text such as {_FORMS}, not {type(url).__name__}")
-        where, query = _Url(url, source).read()
+            raise SettingsError(f"{source} must be text such as {FORMS}, not {type(url).__name__}")
+        where, query = Url(url, source).read()
         tuning = _tuning(os.environ if environ is None else environ, skip=query)
-        tuning.update({name: _convert(f"{name} in {source}", text, _TUNING_READERS[name]) for name, text in query.items()})
+        tuning.update({name: _convert(f"{name} in {source}", text, TUNING[name][1]) for name, text in query.items()})
         return cls._checked(where, tuning)
 
     @classmethod
     def _checked(cls, where: Mapping[str, object], tuning: dict[str, Any]) -> Settings:
-        size = tuning.get("pool_size", 10)
         if "min_idle" not in tuning:
-            tuning["min_idle"] = min(5, size)
-        if tuning["min_idle"] > size:
-            raise SettingsError(
-                f"REDIS_MIN_IDLE={tuning['min_idle']} is above REDIS_POOL_SIZE={size}: a pool cannot keep more idle sockets than it has"
-            )
+            tuning["min_idle"] = min(5, tuning.get("pool_size", 10))
         return cls(**cast("Any", where), **tuning)
 
 
-class _Url:
-    """One URL on its way to settings; errors name *source* and show the URL without its secrets."""
-
-    def __init__(self, url: str, source: str) -> None:
-        self._url = url
-        self._source = source
-
-    def read(self) -> tuple[dict[str, object], dict[str, str]]:
-        from urllib.parse import unquote, urlsplit
-
-        try:
-            parts = urlsplit(self._url.strip())
-        except ValueError:
-            raise self._error(f"is not a URL; write {_FORMS}") from None
-        topology = _SCHEMES.get(parts.scheme)
-        if topology is None or "://" not in self._url:
-            raise self._error(f"has no known scheme; write {_FORMS}")
-        if parts.fragment:
-            raise self._error("has a '#' part: escape '#' in a password as %23")
-        query = self._query(parts)
-        where: dict[str, object] = {"topology": topology, "tls": parts.scheme == "rediss"}
-        userinfo, _, location = parts.netloc.rpartition("@")
-        username, _, password = userinfo.partition(":")
-        where["username"] = unquote(username) or None
-        where["password"] = unquote(password) or None
-        if topology == "embedded":
-            if parts.netloc or parts.path.strip("/"):
-                raise self._error("names a host or path, and embedded:// starts a private server of its own; leave them out")
-        elif parts.scheme == "unix":
-            if location or not parts.path.strip("/"):
-                raise self._error("must name a socket's path, as in unix:///run/redis.sock")
-            where["path"] = unquote(parts.path)
-            where["db"] = self._value("database", query.pop("db", "0"), _db)
-        else:
-            where["hosts"] = self._hosts(location, 26379 if topology == "sentinel" else 6379)
-            where.update(self._path(parts, topology))
-        unknown = sorted(set(query) - set(_TUNING))
-        if unknown:
-            raise self._error(f"has an unknown option {unknown[0]!r}; known are {', '.join(_TUNING)}")
-        return where, query
-
-    def _query(self, parts: SplitResult) -> dict[str, str]:
-        from urllib.parse import parse_qsl
-
-        try:
-            pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-        except ValueError:
-            raise self._error("has a query that is not name=value pairs joined by '&'") from None
-        return dict(pairs)
-
-    def _hosts(self, location: str, default_port: int) -> tuple[tuple[str, int], ...]:
-        hosts = []
-        for item in location.split(","):
-            match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/\s]+)(?::([^:]*))?", item)
-            if match is None:
-                raise self._error("has no readable host; write host:port, and an IPv6 address in brackets, as in [::1]:6379")
-            port = default_port if match[2] is None else self._value("port", match[2], _port)
-            hosts.append((match[1].strip("[]"), port))
-        return tuple(hosts)
-
-    def _path(self, parts: SplitResult, topology: Topology) -> dict[str, object]:
-        from urllib.parse import unquote
-
-        steps = [step for step in parts.path.split("/") if step]
-        found: dict[str, object] = {}
-        if topology == "sentinel":
-            if not steps:
-                raise self._error("must name the service, as in redis+sentinel://host:26379/mymaster/0")
-            found["service"] = unquote(steps.pop(0))
-        elif "," in parts.netloc.rpartition("@")[2] and topology == "standalone":
-            raise self._error("names several hosts; that is for redis+sentinel:// and redis+cluster://")
-        if topology == "cluster" and steps:
-            raise self._error("names a database, and a cluster has database 0 alone; leave it out")
-        if len(steps) > 1:
-            raise self._error(f"has a path of {len(steps)} parts; only the database number belongs there")
-        found["db"] = self._value("database", steps[0], _db) if steps else 0
-        return found
-
-    def _value(self, what: str, text: str, reader: Callable[[str], _V]) -> _V:
-        try:
-            return reader(text)
-        except ValueError as error:
-            raise self._error(f"has the {what} {text!r}, which is not {error}") from None
-
-    def _error(self, complaint: str) -> SettingsError:
-        bare = self._url.partition("?")[0]
-        shown = re.sub(r"://.*@", "://***@", bare, flags=re.DOTALL) if "@" in bare else bare
-        return SettingsError(f"{self._source}={shown!r} {complaint}")
-
-
 def _tuning(environ: Mapping[str, str], skip: Mapping[str, str] | None = None) -> dict[str, Any]:
-    wanted = {name: variable for name, variable in _TUNING.items() if variable in environ and name not in (skip or {})}
-    return {name: _convert(variable, environ[variable], _TUNING_READERS[name]) for name, variable in wanted.items()}
+    wanted = {name: reading for name, reading in TUNING.items() if reading[0] in environ and name not in (skip or {})}
+    return {name: _convert(variable, environ[variable], reader) for name, (variable, reader) in wanted.items()}
 
 
 def _read(environ: Mapping[str, str], variable: str, reader: Callable[[str], _V], default: _V) -> _V:
@@ -237,45 +164,8 @@ def _convert(variable: str, text: str, reader: Callable[[str], _V]) -> _V:
         raise SettingsError(f"{variable}={text!r} is not {error}") from None
 
 
-def _host(text: str) -> str:
-    if not text or re.search(r"[\s/@,]", text):
-        raise ValueError("a host name or address")
-    return text.strip("[]")
-
-
-def _whole(text: str, lowest: int, highest: int, what: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not lowest <= int(text) <= highest:
-        raise ValueError(f"{what} from {lowest} to {highest}")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    return _whole(text, 1, 65535, "a port number")
-
-
-def _db(text: str) -> int:
-    return _whole(text, 0, 1_000_000, "a database number")
-
-
-def _pool_size(text: str) -> int:
-    return _whole(text, 1, 100_000, "a pool size")
-
-
-def _min_idle(text: str) -> int:
-    return _whole(text, 0, 100_000, "a number of idle connections")
-
-
-def _seconds(text: str) -> float:
+def _boolean(text: str) -> bool:
     try:
-        return to_seconds(text)
-    except ValueError:
-        raise ValueError("a time above zero, such as '3', '500ms' or '5s'") from None
-
-
-_TUNING_READERS: Final[dict[str, Callable[[str], Any]]] = {
-    "pool_size": _pool_size,
-    "min_idle": _min_idle,
-    "dial_timeout": _seconds,
-    "read_timeout": _seconds,
-    "write_timeout": _seconds,
-}
+        return _BOOLEANS[text.strip().lower()]
+    except KeyError:
+        raise ValueError("'true' or 'false'") from None

@@ -4,9 +4,9 @@ import inspect
 
 import pytest
 
-from forebay import AsyncCache, AsyncForebay, Cache, Forebay
+from forebay import AsyncCache, AsyncForebay, AsyncSubscription, Cache, Forebay, Subscription
 
-PAIRS = [(AsyncForebay, Forebay), (AsyncCache, Cache)]
+PAIRS = [(AsyncForebay, Forebay), (AsyncCache, Cache), (AsyncSubscription, Subscription)]
 ONLY_ASYNC = {"aclose"}  # contextlib.aclosing looks for this name
 
 

@@ -1,13 +1,16 @@
-"""The port that awaits: commands on the multiplexer, loads as tasks of their own, promises as futures."""
+"""The port that awaits: commands on the route, loads as tasks of their own, promises as futures."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
-from ..wire.multiplexer import Multiplexer
+from ..events import Reporter
+from ..wire.route import Route
+from ..wire.subscription import SubscriptionCore
+from ..wire.waiting_aio import AioWaiting
 
 __all__ = ["AioPort"]
 
@@ -53,13 +56,20 @@ class AioPromise(Generic[T]):
 class AioPort:
     """The asyncio colour of `Port`."""
 
-    def __init__(self, wire: Multiplexer) -> None:
-        self.execute = wire.execute
-        self.execute_many = wire.execute_many
-        self.connect = wire.connect
-        self.stats = wire.stats
-        self._wire = wire
+    def __init__(self, route: Route, waiting: AioWaiting, reporter: Reporter) -> None:
+        self.route = route
+        self.waiting = waiting
+        self._reporter = reporter
+        self.execute = route.execute
+        self.execute_many = route.execute_many
+        self.transaction = route.transaction
+        self.connect = route.connect
+        self.stats = route.stats
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def subscription(self, channels: Sequence[str], patterns: Sequence[str]) -> SubscriptionCore:
+        """Return a subscription that is not open yet."""
+        return SubscriptionCore(self.route, self.waiting, self._reporter, channels, patterns)
 
     async def call(self, loader: Callable[[], Any]) -> Any:
         """Call *loader*, and await what it returns if that can be awaited."""
@@ -87,10 +97,10 @@ class AioPort:
                 task.cancel()
                 mine.append(task)
         await asyncio.gather(*mine, return_exceptions=True)
-        await self._wire.close()
+        await self.route.close()
 
     def __repr__(self) -> str:
-        return f"<AioPort {self._wire!r}>"
+        return f"<AioPort {self.route!r}>"
 
 
 def _cancel(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""The port that never suspends: commands on the pool, loads on the caller's own thread, promises as events."""
+"""The port that never suspends: commands on the route, loads on the caller's own thread, promises as events."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
-from ..wire.pool import Pool
-from ..wire.resp import Arg, Reply
+from ..events import Reporter
+from ..wire.route import Route
+from ..wire.subscription import SubscriptionCore
+from ..wire.waiting import BlockingWaiting
 from .port import complete
 
 __all__ = ["BlockingPort"]
@@ -44,15 +46,20 @@ class BlockingPromise(Generic[T]):
 class BlockingPort:
     """The threads' colour of `Port`."""
 
-    def __init__(self, wire: Pool) -> None:
-        self.stats = wire.stats
-        self._wire = wire
+    def __init__(self, route: Route, waiting: BlockingWaiting, reporter: Reporter) -> None:
+        self.route = route
+        self.waiting = waiting
+        self._reporter = reporter
+        self.execute = route.execute
+        self.execute_many = route.execute_many
+        self.transaction = route.transaction
+        self.connect = route.connect
+        self.close = route.close
+        self.stats = route.stats
 
-    async def execute(self, *args: Arg) -> Reply:
-        return self._wire.execute(*args)
-
-    async def execute_many(self, commands: Sequence[tuple[Arg, ...]]) -> list[Reply]:
-        return self._wire.execute_many(commands)
+    def subscription(self, channels: Sequence[str], patterns: Sequence[str]) -> SubscriptionCore:
+        """Return a subscription that is not open yet."""
+        return SubscriptionCore(self.route, self.waiting, self._reporter, channels, patterns)
 
     async def call(self, loader: Callable[[], Any]) -> Any:
         """Call *loader* and return its value.
@@ -74,14 +81,8 @@ class BlockingPort:
         complete(work)
         return _nothing_to_cancel
 
-    async def connect(self) -> None:
-        self._wire.connect()
-
-    async def close(self) -> None:
-        self._wire.close()
-
     def __repr__(self) -> str:
-        return f"<BlockingPort {self._wire!r}>"
+        return f"<BlockingPort {self.route!r}>"
 
 
 def _nothing_to_cancel() -> None:

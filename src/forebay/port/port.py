@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+from ..colours import complete
 from ..wire.resp import Arg, Reply
 from ..wire.stats import WireStats
+from ..wire.subscription import Message
 
-__all__ = ["Arg", "Loader", "Port", "Promise", "Reply", "complete"]
+__all__ = ["Arg", "Loader", "Port", "Promise", "Reply", "Subscribed", "complete"]
 
 T = TypeVar("T")
 
@@ -33,14 +35,35 @@ class Promise(Protocol, Generic[T]):
         """Wait for the value."""
 
 
+class Subscribed(Protocol):
+    """A subscription's connection."""
+
+    def open(self) -> Awaitable[None]:
+        """Connect and subscribe, or raise `ConnectFailed`."""
+
+    def next(self, timeout: float | None) -> Awaitable[Message | None]:
+        """Return the next message, None if there was none in time; raise `Closed` once it is closed."""
+
+    def close(self) -> Awaitable[None]:
+        """Unsubscribe."""
+
+
 class Port(Protocol):
     """Commands, loaders, and waiting, in one colour."""
 
-    def execute(self, *args: Arg) -> Awaitable[Reply]:
-        """Send one command; raise its refusal."""
+    def execute(self, *args: Arg, timeout: float | None = None, idempotent: bool = False, replica: bool = False) -> Awaitable[Reply]:
+        """Send one command; raise its refusal. *timeout* is in seconds; *idempotent* allows repeats, *replica* old answers."""
 
-    def execute_many(self, commands: Sequence[tuple[Arg, ...]]) -> Awaitable[list[Reply]]:
+    def execute_many(
+        self, commands: Sequence[tuple[Arg, ...]], *, timeout: float | None = None, idempotent: bool = False, replica: bool = False
+    ) -> Awaitable[list[Reply]]:
         """Send several commands in one write; refusals are values in the list."""
+
+    def transaction(self, commands: Sequence[tuple[Arg, ...]], *, timeout: float | None = None) -> Awaitable[list[Reply]]:
+        """Run several commands as one; errors while they ran are values in the list."""
+
+    def subscription(self, channels: Sequence[str], patterns: Sequence[str]) -> Subscribed:
+        """Return a subscription that is not open yet."""
 
     def call(self, loader: Callable[[], Any]) -> Awaitable[Any]:
         """Call a user's function and return its value, awaited if the colour allows."""
@@ -59,18 +82,3 @@ class Port(Protocol):
 
     def stats(self) -> WireStats:
         """Count connections and commands in flight."""
-
-
-def complete(work: Coroutine[Any, Any, T]) -> T:
-    """Finish *work*, a coroutine over a blocking port, and return its result.
-
-    Raises:
-        RuntimeError: it suspended, so something in it awaits more than its port.
-    """
-    try:
-        work.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    work.close()
-    raise RuntimeError(f"{work!r} suspended on a blocking port: it awaited something that is not the port's")

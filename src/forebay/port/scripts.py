@@ -20,18 +20,21 @@ class Script:
         self.source = source
         self.digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
-    async def run(self, port: Port, keys: Sequence[str | bytes] = (), args: Sequence[Arg] = ()) -> Reply:
+    async def run(
+        self, port: Port, keys: Sequence[Arg] = (), args: Sequence[Arg] = (), *, timeout: float | None = None, idempotent: bool = False
+    ) -> Reply:
         """Run the script with *keys* and *args* and return its reply.
 
-        The source is sent only after ``NOSCRIPT``, which says that nothing was executed: the script runs once.
+        The source is sent only after ``NOSCRIPT``, which says that nothing was executed: the script runs once. After an
+        unknown outcome it is repeated only if it is *idempotent*. *timeout* is in seconds.
 
         Raises:
             ServerError: the script failed, or may not run.
         """
         try:
-            return await port.execute("EVALSHA", self.digest, len(keys), *keys, *args)
+            return await port.execute("EVALSHA", self.digest, len(keys), *keys, *args, timeout=timeout, idempotent=idempotent)
         except NoScript:
-            return await port.execute("EVAL", self.source, len(keys), *keys, *args)
+            return await port.execute("EVAL", self.source, len(keys), *keys, *args, timeout=timeout, idempotent=idempotent)
 
     def __repr__(self) -> str:
         return f"Script({self.digest[:8]}, {len(self.source)} characters)"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from ..errors import SettingsError
 from ..settings import Settings
 
-__all__ = ["Address", "standalone_address"]
+__all__ = ["Address", "mapped", "read_address", "standalone_address"]
 
 
 class Address(Struct, frozen=True):
@@ -24,15 +23,21 @@ class Address(Struct, frozen=True):
 
 
 def standalone_address(settings: Settings) -> Address:
-    """Return the address that *settings* name.
-
-    Raises:
-        SettingsError: they name a topology that this release cannot connect to.
-    """
-    if settings.topology in ("sentinel", "cluster") or settings.tls:
-        kind = "TLS" if settings.tls else settings.topology
-        raise SettingsError(f"{settings.where}: {kind} connections are not supported yet; use redis://, unix:// or embedded://")
+    """Return the address that *settings* name for a single server."""
     if settings.path is not None:
         return Address(path=settings.path)
     host, port = settings.hosts[0]
-    return Address(host=host, port=port)
+    return Address(host, port)
+
+
+def mapped(host: str, port: int, settings: Settings) -> Address:
+    """Return where a server that announces itself as *host* and *port* is really reached: as announced, or as ``host_map`` says."""
+    announced = Address(host, port)
+    reachable = (settings.host_map or {}).get(str(announced))
+    return announced if reachable is None else read_address(reachable)
+
+
+def read_address(text: str) -> Address:
+    """Return the address written as ``host:port``, the host perhaps in brackets."""
+    host, _, port = text.rpartition(":")
+    return Address(host.strip("[]"), int(port))

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
-from ..errors import ConnectFailed, ConnectionLost, DeadlineExceeded, ProtocolViolation, ServerError
-from ..settings import Settings
+from ..errors import ConnectFailed, ConnectionLost, DeadlineExceeded, ProtocolViolation
+from ..events import NameRefused
 from .address import Address
-from .handshake import check, greeting
-from .resp import Reply, pack
+from .handshake import Role
+from .node import Setup
+from .resp import Push, Reply, pack
 from .session import Batch, Session
+from .sockets import tune
+from .stats import Meter
+
+if TYPE_CHECKING:
+    import ssl
+
+    from .tls import Tls
 
 __all__ = ["Connection"]
 
@@ -46,31 +55,46 @@ class _Answer:
 class Connection:
     """A `Session` on a blocking socket. Used by one thread at a time; the pool sees to that.
 
-    The kernel keeps the deadlines (``SO_RCVTIMEO``): Python's own ``settimeout`` would cost a poll for each receive.
+    The kernel keeps the deadlines (``SO_RCVTIMEO``): Python's own ``settimeout`` would cost a poll for each receive. TLS
+    sockets have no other way.
     """
 
-    def __init__(self, address: Address, settings: Settings, unnamed: Callable[[ServerError], None]) -> None:
-        """Dial and shake hands.
+    def __init__(
+        self,
+        address: Address,
+        setup: Setup,
+        role: Role,
+        meter: Meter,
+        patience: float,
+        on_push: Callable[[Push], None] | None = None,
+    ) -> None:
+        """Dial and shake hands, within *patience* seconds for each of the two.
 
         Raises:
             ConnectFailed: the message names the address and the cause.
         """
+        settings = setup.settings
         self.address = address
         self.used_at = time.monotonic()
         self.closed = False
         self._read_timeout = settings.read_timeout
-        self._session = Session()
+        self._write_timeout = settings.write_timeout
+        self._meter = meter
+        self._session = Session(on_push)
         self._pause = 0  # calls that go straight to sleep, after looking did not help
         self._next_pause = 1
+        handshake = setup.handshake(role)
         try:
-            self._socket = _dial(address, settings.dial_timeout)
+            self._socket = _dial(address, patience, setup.tls)
         except OSError as error:
-            cause = f"no answer within {settings.dial_timeout:g} s" if isinstance(error, TimeoutError) else str(error)
+            cause = f"no answer within {patience:g} s" if isinstance(error, TimeoutError) else str(error)
             raise ConnectFailed(f"cannot connect to {address}: {cause}") from error
+        self._plain = setup.tls is None or address.path is not None
+        where = str(address)
         try:
-            self._set_timeouts(settings.dial_timeout, settings.dial_timeout)
-            commands = greeting(settings)
-            check(self.call_batch([pack(command) for command in commands]), settings, str(address), unnamed)
+            self._set_timeouts(patience, patience)
+            replies = self.call_batch([pack(command) for command in handshake.commands()])
+            handshake.check(replies, where, lambda error: setup.reporter.report(NameRefused(error, where)))
             self._set_timeouts(settings.read_timeout, settings.write_timeout)
         except (ConnectionLost, DeadlineExceeded, ProtocolViolation) as error:
             self.close()
@@ -92,14 +116,46 @@ class Connection:
         self._exchange(packed, answer, alone)
         return answer.value
 
-    def call_batch(self, packed: list[bytes]) -> list[Reply]:
-        """Send several commands in one write and return their replies, refusals as `ServerError` values."""
+    def call_batch(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
+        """Send several commands in one write and return their replies, refusals as `ServerError` values.
+
+        *timeout* is for this call alone (default: the read timeout, ``math.inf``: for ever).
+        """
         answer = _Answer()
         self._session.slots.extend([Batch(answer, len(packed))] * len(packed))
+        usual = self._read_timeout
+        if timeout is not None:
+            self._read_timeout = timeout
+            self._set_timeouts(timeout, self._write_timeout)
         self._exchange(b"".join(packed), answer)
+        if timeout is not None:
+            self._read_timeout = usual
+            self._set_timeouts(usual, self._write_timeout)
         if isinstance(answer.value, list):
             return answer.value
         raise answer.value
+
+    def push(self, packed: bytes) -> None:
+        """Send a command whose answer is no reply but pushes."""
+        self._socket.sendall(packed)
+
+    def listen(self, timeout: float | None) -> bool:
+        """Receive what arrives within *timeout* seconds, for a session of pushes; return whether anything did.
+
+        Raises:
+            ConnectionLost: the connection broke. It is closed.
+        """
+        try:
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            held = 0 if self._plain else cast("ssl.SSLSocket", self._socket).pending()
+            if not held and not poll.poll(None if timeout is None else timeout * 1000):
+                return False
+            self._session.receive(self._socket.recv(_CHUNK) or self._ended())
+        except (OSError, ValueError, ProtocolViolation) as error:  # ValueError: another thread has closed it
+            self.close()
+            raise ConnectionLost(f"connection to {self.address} lost: {error}") from error
+        return True
 
     def idle_for(self, now: float) -> float:
         """Return for how many seconds nobody has used the connection."""
@@ -122,13 +178,20 @@ class Connection:
     def _exchange(self, packed: bytes, answer: _Answer, alone: bool = False) -> None:
         session = self._session
         try:
-            self._socket.sendall(packed)
-            session.receive((alone and self._look()) or self._socket.recv(_CHUNK) or self._ended())
+            if len(packed) <= _CHUNK or not self._plain:
+                self._socket.sendall(packed)
+            else:
+                self._send_and_listen(packed)
             if not answer.settled:
-                self._receive_rest(answer)
+                data = (alone and self._plain and self._look()) or self._socket.recv(_CHUNK) or self._ended()
+                self._meter.bytes_received += len(data)
+                session.receive(data)
+                if not answer.settled:
+                    self._receive_rest(answer)
             if not session.quiet:
                 raise ProtocolViolation("part of a reply arrived that nobody had asked for")
-        except BlockingIOError as error:
+            self._meter.bytes_sent += len(packed)
+        except (BlockingIOError, TimeoutError) as error:
             self.close()
             raise DeadlineExceeded(f"{self.address} did not answer in time") from error
         except (OSError, ProtocolViolation) as error:
@@ -137,6 +200,22 @@ class Connection:
         except BaseException:
             self.close()
             raise
+
+    def _send_and_listen(self, packed: bytes) -> None:
+        """Send much, and read meanwhile: a server that cannot get rid of its replies may stop taking commands."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN | select.POLLOUT)
+        left = memoryview(packed)
+        while left:
+            events = poll.poll(self._write_timeout * 1000)
+            if not events:
+                raise TimeoutError(f"{self.address} took no bytes for {self._write_timeout:g} s")
+            if events[0][1] & ~select.POLLOUT:
+                data = self._socket.recv(_CHUNK, socket.MSG_DONTWAIT) or self._ended()
+                self._meter.bytes_received += len(data)
+                self._session.receive(data)
+            if events[0][1] & select.POLLOUT:
+                left = left[self._socket.send(left, socket.MSG_DONTWAIT) :]
 
     def _look(self) -> bytes:
         """Return what arrives within some forty microseconds, or nothing.
@@ -163,32 +242,40 @@ class Connection:
         limit = time.monotonic() + self._read_timeout
         while not answer.settled:
             if time.monotonic() > limit:
-                raise BlockingIOError("the reply trickles in too slowly")
-            self._session.receive(self._socket.recv(_CHUNK) or self._ended())
+                raise TimeoutError("the reply trickles in too slowly")
+            data = self._socket.recv(_CHUNK) or self._ended()
+            self._meter.bytes_received += len(data)
+            self._session.receive(data)
 
     def _ended(self) -> bytes:
         raise ConnectionResetError("the server closed the connection")
 
     def _set_timeouts(self, read: float, write: float) -> None:
+        if not self._plain:
+            self._socket.settimeout(None if read == math.inf else max(read, write))
+            return
         for option, seconds in ((socket.SO_RCVTIMEO, read), (socket.SO_SNDTIMEO, write)):
-            whole, fraction = divmod(max(seconds, 0.001), 1)
+            whole, fraction = (0, 0) if seconds == math.inf else divmod(max(seconds, 0.001), 1)  # zero means for ever
             self._socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(whole), int(fraction * 1_000_000)))
 
     def __repr__(self) -> str:
         return f"<Connection {self.address} {'closed' if self.closed else 'open'}>"
 
 
-def _dial(address: Address, timeout: float) -> socket.socket:
+def _dial(address: Address, timeout: float, tls: Tls | None) -> socket.socket:
     if address.path is None:
         sock = socket.create_connection((address.host, address.port), timeout)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     else:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(timeout)
-        try:
+    try:
+        if address.path is not None:
             sock.connect(address.path)
-        except BaseException:
-            sock.close()
-            raise
-    sock.settimeout(None)
+        tune(sock)
+        if tls is not None and address.path is None:
+            return tls.context().wrap_socket(sock, server_hostname=tls.server_name(address.host))
+        sock.settimeout(None)
+    except BaseException:
+        sock.close()
+        raise
     return sock

@@ -14,45 +14,52 @@ class Deadlines:
     something is awaited. Times are seconds of one monotonic clock, passed in by the caller.
     """
 
-    __slots__ = ("_answered", "_batches", "_heard", "_sent", "silence", "timeout")
+    __slots__ = ("_batches", "_told", "answered", "heard_at", "sent_places", "silence", "timeout")
 
     def __init__(self, timeout: float, silence: float, now: float) -> None:
         self.timeout = timeout
         self.silence = silence
-        self._sent = 0
-        self._answered = 0
-        self._heard = now
-        self._batches: deque[tuple[float, int]] = deque()
+        self.sent_places = 0
+        self.answered = 0
+        self.heard_at = now
+        self._told = 0  # places up to here were reported as overdue
+        self._batches: deque[tuple[float, int, int]] = deque()  # due, the count of places sent up to its end, its bytes
 
-    def sent(self, places: int, now: float) -> None:
-        """Note that *places* more commands left in one write."""
-        if self._answered == self._sent:
-            self._heard = now
-        self._sent += places
-        self._batches.append((now + self.timeout, self._sent))
+    def sent(self, places: int, now: float, size: int = 0) -> None:
+        """Note that *places* more commands, of *size* bytes, left in one write."""
+        if self.answered == self.sent_places:
+            self.heard_at = now
+        self.sent_places += places
+        self._batches.append((now + self.timeout, self.sent_places, size))
 
-    def heard(self, answered: int, now: float) -> None:
-        """Note that bytes arrived, and that they answered so many places."""
-        self._heard = now
-        self._answered += answered
-        batches = self._batches
-        while batches and batches[0][1] <= self._answered:
-            batches.popleft()
+    def heard(self, answered: int, now: float) -> int:
+        """Note that bytes arrived, and that they answered so many places; return the bytes of the batches that are done."""
+        self.heard_at = now
+        self.answered += answered
+        total, done, batches = self.answered, 0, self._batches
+        while batches and batches[0][1] <= total:
+            done += batches.popleft()[2]
+        return done
 
     def overdue(self, now: float) -> int:
         """Return how many of the oldest unanswered places are newly past their deadline, counted from the oldest unanswered one."""
-        past = self._answered
-        while self._batches and self._batches[0][0] <= now:
-            past = self._batches.popleft()[1]
-        return past - self._answered
+        past = self.answered
+        for due, end, _ in self._batches:
+            if due > now:
+                break
+            past = end
+        if past <= self._told:
+            return 0
+        self._told = past
+        return past - self.answered
 
     def silent(self, now: float) -> bool:
         """Whether the peer has owed a reply, and sent nothing, for as long as ``silence``."""
-        return self._sent > self._answered and now - self._heard >= self.silence
+        return self.sent_places > self.answered and now - self.heard_at >= self.silence
 
     def next_look(self) -> float | None:
         """Return when to look again, or None while nothing is awaited."""
-        if self._sent == self._answered:
+        if self.sent_places == self.answered:
             return None
-        over = self._heard + self.silence
-        return min(over, self._batches[0][0]) if self._batches else over
+        over = self.heard_at + self.silence
+        return min(over, next((due for due, end, _ in self._batches if end > self._told), over))

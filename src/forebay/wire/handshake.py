@@ -1,51 +1,77 @@
-"""The first words on a connection: RESP3, who we are, which database. Sent in one write; each refusal has its remedy."""
+"""The first words on a connection: RESP3, who we are, which database, which role. Sent in one write; each refusal has its remedy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Literal
+
+from msgspec import Struct
 
 from ..errors import ConnectFailed, ServerError
-from ..settings import Settings
+from .credentials import Credentials
 from .resp import Arg, Reply
 
-__all__ = ["check", "greeting"]
+__all__ = ["Handshake", "Role"]
 
 CLIENT_NAME: Final = "forebay"
+Role = Literal["any", "primary", "replica", "sentinel", "cluster-replica"]
 
 
-def greeting(settings: Settings) -> list[tuple[Arg, ...]]:
-    """Return the commands that open a connection."""
-    hello: tuple[Arg, ...] = ("HELLO", 3)
-    if settings.password is not None:
-        hello += ("AUTH", settings.username or "default", settings.password)
-    return [hello, ("CLIENT", "SETNAME", CLIENT_NAME), ("SELECT", settings.db), ("PING",)]
+class Handshake(Struct, frozen=True):
+    """What a connection says first, and what it must hear. ``role`` is what the server must be, by its own word."""
 
+    credentials: Credentials
+    db: int = 0
+    role: Role = "any"
 
-def check(replies: Sequence[Reply], settings: Settings, where: str, unnamed: Callable[[ServerError], None]) -> None:
-    """Check the replies to `greeting`; a refused name is passed to *unnamed* and is no error.
+    def commands(self) -> list[tuple[Arg, ...]]:
+        """Return the commands that open the connection."""
+        hello: tuple[Arg, ...] = ("HELLO", 3)
+        if self.credentials.password is not None:
+            hello += ("AUTH", self.credentials.username, self.credentials.password)
+        commands: list[tuple[Arg, ...]] = [hello, ("CLIENT", "SETNAME", CLIENT_NAME)]
+        if self.role == "sentinel":
+            return [*commands, ("PING",)]
+        commands += [("SELECT", self.db), ("PING",)]
+        if self.role == "cluster-replica":
+            commands.append(("READONLY",))
+        elif self.role != "any":
+            commands.append(("ROLE",))
+        return commands
 
-    Raises:
-        ConnectFailed: the server refused; the message names *where*, the cause and what to do.
-    """
-    hello, named, selected, pong = replies
-    if isinstance(hello, ServerError):
-        raise ConnectFailed(f"{where} refused the connection: {_hello_remedy(hello, settings)}") from hello
-    if isinstance(named, ServerError):
-        unnamed(named)
-    if isinstance(selected, ServerError):
-        raise ConnectFailed(f"{where} has no database {settings.db} for us: {selected}; set REDIS_DB or the URL's path") from selected
-    if isinstance(pong, ServerError):
-        raise ConnectFailed(f"{where} is up but does not serve: {pong}") from pong
+    def check(self, replies: Sequence[Reply], where: str, unnamed: Callable[[ServerError], None]) -> None:
+        """Check the replies to `commands`; a refused name is passed to *unnamed* and is no error.
 
+        Raises:
+            ConnectFailed: the server refused; the message names *where*, the cause and what to do.
+        """
+        hello, named, *rest = replies
+        if isinstance(hello, ServerError):
+            raise ConnectFailed(f"{where} refused the connection: {self._remedy(hello)}") from hello
+        if isinstance(named, ServerError):
+            unnamed(named)
+        if self.role != "sentinel":
+            selected = rest.pop(0)
+            if isinstance(selected, ServerError):
+                raise ConnectFailed(f"{where} has no database {self.db} for us: {selected}; set REDIS_DB or the URL's path") from selected
+        for refusal in rest:
+            if isinstance(refusal, ServerError):
+                raise ConnectFailed(f"{where} is up but does not serve: {refusal}") from refusal
+        if self.role in ("primary", "replica"):
+            is_primary = isinstance(rest[-1], list) and rest[-1][:1] == [b"master"]
+            if is_primary != (self.role == "primary"):
+                raise ConnectFailed(f"{where} is not a {self.role} now")
 
-def _hello_remedy(error: ServerError, settings: Settings) -> str:
-    if error.code == "WRONGPASS":
-        user = settings.username or "default"
-        return f"wrong password for user {user!r} (WRONGPASS); set REDIS_USERNAME and REDIS_PASSWORD, or the URL's user:password@"
-    if error.code == "NOAUTH" or "without any password" in str(error):
-        have = "none is configured here" if settings.password is None else "it expects none"
-        return f"{error.code}: about its password, {have}; set or unset REDIS_PASSWORD, or the URL's user:password@"
-    if error.code in ("ERR", "NOPROTO"):
-        return f"it does not speak RESP3 ({error}); Forebay needs Redis 7.0 or later, or Valkey 8 or later"
-    return str(error)
+    def _remedy(self, error: ServerError) -> str:
+        variables = (
+            "REDIS_SENTINEL_USERNAME and REDIS_SENTINEL_PASSWORD" if self.role == "sentinel" else "REDIS_USERNAME and REDIS_PASSWORD"
+        )
+        place = "" if self.role == "sentinel" else ", or the URL's user:password@"
+        if error.code == "WRONGPASS":
+            return f"wrong password for user {self.credentials.username!r} (WRONGPASS); set {variables}{place}"
+        if error.code == "NOAUTH" or "without any password" in str(error):
+            have = "none is configured here" if self.credentials.password is None else "it expects none"
+            return f"{error.code}: about its password, {have}; set or unset {variables.rpartition(' ')[2]}{place}"
+        if error.code in ("ERR", "NOPROTO"):
+            return f"it does not speak RESP3 ({error}); Forebay needs Redis 7.0 or later, or Valkey 8 or later"
+        return str(error)

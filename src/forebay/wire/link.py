@@ -1,9 +1,15 @@
-"""One asyncio connection that many callers share: commands of one tick leave in one write, replies settle futures in order."""
+"""One asyncio connection that many callers share: commands of one tick leave in one write, replies settle futures in order.
+
+What is in flight is bounded in commands and in bytes; who finds no room waits in line, and reading goes on meanwhile.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import math
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import cast
 
@@ -11,34 +17,61 @@ from ..errors import ConnectionLost, DeadlineExceeded, ForebayError, ProtocolVio
 from ..settings import Settings
 from .address import Address
 from .deadlines import Deadlines
-from .resp import Reply
-from .session import Batch, Session, Slot
+from .latency import Latencies, name_in
+from .resilience import Breaker
+from .resp import Push, Reply
+from .session import Batch, Nobody, Session, Slot
+from .sockets import tune
+from .stats import Meter
 
 __all__ = ["Link"]
 
 _SILENCE_FACTOR = 2  # a connection that owes replies and is silent for this many read timeouts is given up
+_PING = b"*1\r\n$4\r\nPING\r\n"
 
 
 class Link(asyncio.Protocol):
-    """A `Session` on an asyncio transport. It lives on one event loop, and never reconnects."""
+    """A `Session` on an asyncio transport. It lives on one event loop, and never reconnects.
 
-    def __init__(self, address: Address, settings: Settings, on_drop: Callable[[Link, BaseException], None]) -> None:
+    *timeout* is that of each reply, None for a link whose user keeps the time. ``ready`` says that `send` may be called now.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        settings: Settings,
+        breaker: Breaker,
+        meter: Meter,
+        latencies: Latencies,
+        on_drop: Callable[[Link, BaseException], None],
+        timeout: float | None = None,
+        on_push: Callable[[Push], None] | None = None,
+    ) -> None:
         self.ready = False
         self.address = address
+        self.broken: BaseException | None = None
         self._settings = settings
+        self._breaker = breaker
+        self._meter = meter
+        self._latencies = latencies
         self._on_drop = on_drop
         self._loop = asyncio.get_running_loop()
-        self._session = Session()
+        self._session = Session(on_push)
         self._slots = self._session.slots
+        self._most = settings.max_in_flight
+        self._room = settings.max_in_flight_bytes
+        self._waiters: deque[asyncio.Future[None]] = deque()
         self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
-        self._deadlines = Deadlines(settings.read_timeout, settings.read_timeout * _SILENCE_FACTOR, self._loop.time())
-        self._timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
+        limit = math.inf if timeout is None else timeout
+        self._deadlines = Deadlines(limit, limit * _SILENCE_FACTOR, self._loop.time())
+        self._sample: tuple[int, str, float] | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._greeted = False
+        self._paused = False
         self._closed = self._loop.create_future()
-        self._broken: BaseException | None = None
+        self._farewell = self._say_farewell()
+        self._leaving = False
 
     def send(self, packed: bytes) -> asyncio.Future[Reply]:
         """Queue one command; return the future of its reply. Cancelling it abandons the slot, which keeps its place."""
@@ -47,7 +80,11 @@ class Link(asyncio.Protocol):
         if not out:
             self._loop.call_soon(self._flush)
         out.append(packed)
-        self._slots.append(future)
+        slots = self._slots
+        slots.append(future)
+        self._room -= len(packed)
+        if self._room < 0 or len(slots) >= self._most:
+            self.ready = False
         return future
 
     def send_batch(self, packed: Sequence[bytes]) -> asyncio.Future[list[Reply]]:
@@ -58,31 +95,48 @@ class Link(asyncio.Protocol):
         self._out.extend(packed)
         slot: Slot = Batch(future, len(packed))
         self._slots.extend([slot] * len(packed))
+        self._room -= sum(map(len, packed))
+        self.renew_ready()
         return future
 
-    async def writable(self) -> None:
-        """Wait until the transport takes bytes again, at most the write timeout.
+    def push(self, packed: bytes) -> None:
+        """Send a command whose answer is no reply but pushes."""
+        if self._transport is not None:
+            self._transport.write(packed)
 
-        Raises:
-            ConnectionLost: the link broke meanwhile. The caller's command was not sent.
-        """
-        await self._writable.wait()
-        if self._broken is not None:
-            raise ConnectionLost(f"{self.address}: {self._broken}") from self._broken
+    async def room(self) -> None:
+        """Wait in line until there is room to send, or the link is broken. Who comes first is served first."""
+        turn = self._loop.create_future()
+        self._waiters.append(turn)
+        self._call_waiters()  # what made it unready may be over without this link's doing: a breaker that another one closed
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._call_waiters()  # the turn was given, and is passed on
+            else:
+                self._waiters.remove(turn)
+                self.renew_ready()
+            raise
 
     @property
     def in_flight(self) -> int:
         """How many commands await their reply, abandoned ones included."""
         return len(self._slots)
 
+    async def greeted(self) -> None:
+        """Open the link for callers, after its handshake; from now on it takes leave when its loop shuts down."""
+        self._greeted = True
+        self._timers["ping"] = self._loop.call_later(self._settings.ping_every, self._ping)
+        self.renew_ready()
+        await anext(self._farewell)
+
     async def close(self, patience: float) -> None:
         """Let what is in flight finish for at most *patience* seconds, then close and wait until the socket is gone."""
-        self.ready = False
-        if self._slots:
-            last: asyncio.Future[Reply] = self._loop.create_future()
-            self._out.append(b"*1\r\n$4\r\nPING\r\n")
-            self._slots.append(last)
-            self._loop.call_soon(self._flush)
+        self._greeted = False
+        self.renew_ready()
+        if self._slots and self.broken is None:
+            last = self.send(_PING)
             await asyncio.wait([last], timeout=patience)
             if not last.done():
                 last.cancel()
@@ -94,34 +148,59 @@ class Link(asyncio.Protocol):
 
     def drop(self, cause: BaseException) -> None:
         """Give the connection up: everything in flight fails, nothing more is read."""
-        if self._broken is not None:
+        if self.broken is not None:
             return
-        self._broken = cause
+        self.broken = cause
         self.ready = False
         self._out.clear()
-        for timer in (self._timer, self._write_timer):
-            if timer is not None:
-                timer.cancel()
+        for timer in self._timers.values():
+            timer.cancel()
         self._session.fail(self._lost)
-        self._writable.set()
+        self._call_waiters()
         if self._transport is not None:
             self._transport.abort()
+        if not self._leaving:
+            self._end_farewell()
         self._on_drop(self, cause)
+
+    def renew_ready(self) -> None:
+        """Look again whether callers may send: after anything that decides it has changed."""
+        self.ready = (
+            self._greeted
+            and self.broken is None
+            and not self._paused
+            and not self._waiters
+            and self._breaker.closed
+            and self._room > 0
+            and len(self._slots) < self._most
+        )
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        tune(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
-        if self._broken is not None:
+        if self.broken is not None:
             return
         try:
             answered = self._session.receive(data)
         except ForebayError as error:
             self.drop(error)
-        else:
-            self._deadlines.heard(answered, self._loop.time())
+            return
+        now = self._loop.time()
+        self._meter.bytes_received += len(data)
+        self._room += self._deadlines.heard(answered, now)
+        if answered:
+            if self._breaker.troubled:
+                self._breaker.succeeded()
+            sample = self._sample
+            if sample is not None and self._deadlines.answered > sample[0]:
+                self._latencies.record(sample[1], now - sample[2])
+                self._sample = None
+            if not self.ready:
+                self._call_waiters()
 
     def eof_received(self) -> None:
         self.drop(ConnectionResetError("the server closed the connection"))
@@ -132,15 +211,15 @@ class Link(asyncio.Protocol):
             self._closed.set_result(None)
 
     def pause_writing(self) -> None:
+        self._paused = True
         self.ready = False
-        self._writable.clear()
-        self._write_timer = self._loop.call_later(self._settings.write_timeout, self._write_blocked)
+        self._timers["write"] = self._loop.call_later(self._settings.write_timeout, self._write_blocked)
 
     def resume_writing(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-        self.ready = self._broken is None
-        self._writable.set()
+        self._paused = False
+        if "write" in self._timers:
+            self._timers.pop("write").cancel()
+        self._call_waiters()
 
     # internals
 
@@ -149,31 +228,75 @@ class Link(asyncio.Protocol):
         if not out or self._transport is None:
             return
         places = len(out)
-        self._transport.write(out[0] if places == 1 else b"".join(out))
+        data = out[0] if places == 1 else b"".join(out)
+        now = self._loop.time()
+        if self._sample is None and self._greeted:
+            self._sample = (self._deadlines.sent_places, name_in(out[0]), now)
+        self._transport.write(data)
         out.clear()
-        self._deadlines.sent(places, self._loop.time())
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._settings.read_timeout, self._look)
+        self._meter.bytes_sent += len(data)
+        self._deadlines.sent(places, now, len(data))
+        if "look" not in self._timers and self._greeted and self._deadlines.timeout < math.inf:
+            self._timers["look"] = self._loop.call_later(self._deadlines.timeout, self._look)
+
+    def _call_waiters(self) -> None:
+        """Give a turn to as many as there is room for; to all, once the link is broken: they look for another."""
+        free = self._most - len(self._slots) if self._room > 0 and not self._paused else 0
+        while self._waiters and (free > 0 or self.broken is not None):
+            turn = self._waiters.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                free -= 1
+        self.renew_ready()
 
     def _look(self) -> None:
         now = self._loop.time()
         if self._deadlines.silent(now):
             self.drop(ProtocolViolation(f"nothing was heard for {self._deadlines.silence:g} s while replies were due"))
             return
-        for slot in list(islice(self._slots, self._deadlines.overdue(now))):
+        late = list(islice(self._slots, self._deadlines.overdue(now)))
+        error = DeadlineExceeded(f"{self.address} did not answer within {self._deadlines.timeout:g} s")
+        if late and self._breaker.failed(error, len(late)):
+            self.renew_ready()
+        for slot in late:
             if not slot.done():
-                slot.set_exception(DeadlineExceeded(f"{self.address} did not answer within {self._settings.read_timeout:g} s"))
+                slot.set_exception(DeadlineExceeded(*error.args))
         look = self._deadlines.next_look()
-        self._timer = None if look is None else self._loop.call_at(look, self._look)
+        if look is None:
+            del self._timers["look"]
+        else:
+            self._timers["look"] = self._loop.call_at(look, self._look)
+
+    def _ping(self) -> None:
+        """Ask an idle connection for a sign of life. One that gives none is silent, and given up as such."""
+        if not self._slots and self._loop.time() - self._deadlines.heard_at >= self._settings.ping_every:
+            self._loop.call_soon(self._flush)
+            self._out.append(_PING)
+            self._slots.append(Nobody())
+            self._room -= len(_PING)
+        self._timers["ping"] = self._loop.call_later(self._settings.ping_every, self._ping)
 
     def _write_blocked(self) -> None:
         self.drop(TimeoutError(f"{self.address} took no bytes for {self._settings.write_timeout:g} s"))
 
     def _lost(self) -> ConnectionLost:
-        error = ConnectionLost(f"connection to {self.address} lost while its reply was awaited: {self._broken}")
-        error.__cause__ = self._broken
+        error = ConnectionLost(f"connection to {self.address} lost while its reply was awaited: {self.broken}")
+        error.__cause__ = self.broken
         return error
 
+    async def _say_farewell(self) -> AsyncGenerator[None, None]:
+        """Close the connection when the loop shuts down its generators, which ``asyncio.run`` does before it closes the loop."""
+        try:
+            yield
+        finally:
+            if self.broken is None:
+                self._leaving = True
+                await self.close(self._settings.close_timeout)
+
+    def _end_farewell(self) -> None:
+        with suppress(StopIteration):
+            self._farewell.aclose().send(None)
+
     def __repr__(self) -> str:
-        state = "broken" if self._broken is not None else "ready" if self.ready else "waiting"
+        state = "broken" if self.broken is not None else "ready" if self.ready else "waiting"
         return f"<Link {self.address} {state}, {len(self._slots)} in flight>"

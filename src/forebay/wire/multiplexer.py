@@ -1,41 +1,46 @@
-"""asyncio: every caller on a loop shares that loop's one connection; whoever finds it missing waits for one common dial."""
+"""asyncio: every caller on a loop shares that loop's one connection to a node; whoever finds it missing waits for one common dial."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
-from ..errors import Closed, ConnectFailed, Unavailable
-from ..events import ConnectionDropped, NameRefused, Reporter
+from ..errors import Closed, ConnectFailed, DeadlineExceeded, ForebayError, Overloaded, Unavailable
+from ..events import ConnectionDropped, NameRefused
 from ..forks import renew_after_fork
-from ..settings import Settings
 from .address import Address
-from .handshake import check, greeting
+from .handshake import Role
+from .lanes import Lanes
 from .link import Link
-from .resp import Arg, Reply, pack
-from .stats import WireStats
+from .node import Setup
+from .resilience import Breaker
+from .resp import Push, Reply, pack
+from .stats import Meter, NodeStats
+from .stream import AioStream
 
 __all__ = ["Multiplexer"]
 
 _Loop = asyncio.AbstractEventLoop
+_PING: Final = pack(("PING",))
+_PROBE_TIMEOUT: Final = 0.5
 
 
 class Multiplexer:
-    """One connection for each event loop, dialled when first used and again after it was lost.
+    """The asyncio colour of `Node`: one shared connection for each event loop, and lanes beside it."""
 
-    *locate* names the server's address; an embedded server starts there, so that one is asked in a thread.
-    """
-
-    def __init__(self, settings: Settings, locate: Callable[[], Address], reporter: Reporter) -> None:
-        self._settings = settings
-        self._locate = locate
-        self._reporter = reporter
+    def __init__(self, address: Address, role: Role, setup: Setup) -> None:
+        self.address = address
+        self.role = role
+        self.breaker = Breaker(str(address))
+        self._setup = setup
+        self._settings = setup.settings
+        self._meter = Meter()
         self._links: dict[_Loop, Link] = {}
+        self._lanes: dict[_Loop, Lanes] = {}
         self._dials: dict[_Loop, asyncio.Task[Link]] = {}
         self._inherited: list[object] = []
         self._closed = False
-        self._dialled = 0
-        self._dropped = 0
         renew_after_fork(self)
 
     def renew(self) -> None:
@@ -43,75 +48,151 @@ class Multiplexer:
 
         Their transports are kept out of the collector's hands, for closing one would take it out of the parent's selector.
         """
-        self._inherited += [self._links, self._dials]
-        self._links, self._dials = {}, {}
+        self._inherited += [self._links, self._dials, self._lanes]
+        self._links, self._dials, self._lanes = {}, {}, {}
 
-    def execute(self, *args: Arg) -> Awaitable[Reply]:
+    def send(self, packed: bytes, timeout: float | None = None) -> Awaitable[Reply]:
         """Send one command; await what is returned for its reply.
 
         Raises (when awaited):
-            InvalidCommand: an argument cannot be sent; raised at once.
             Unavailable: see its subclasses for what happened.
             ServerError: the server refused.
         """
-        packed = pack(args)
-        link = self._links.get(asyncio.get_running_loop())
-        if link is not None and link.ready:
-            return link.send(packed)
-        return self._execute_when_ready(packed)
+        if timeout is None:
+            link = self._links.get(asyncio.get_running_loop())
+            if link is not None and link.ready:
+                return link.send(packed)
+        return self._send_when_ready(lambda link: link.send(packed), timeout)
 
-    async def execute_many(self, commands: Sequence[tuple[Arg, ...]]) -> list[Reply]:
+    async def send_many(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
         """Send several commands in one write; refusals by the server stand in the list as `ServerError` values."""
-        packed = [pack(command) for command in commands]
-        return await (await self._ready_link()).send_batch(packed) if packed else []
+        if timeout is None:
+            link = self._links.get(asyncio.get_running_loop())
+            if link is not None and link.ready:
+                return await link.send_batch(packed)
+        replies: list[Reply] = await self._send_when_ready(lambda link: link.send_batch(packed), timeout)
+        return replies
+
+    async def send_alone(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
+        """Send commands on a lane; *timeout* is for their replies (default: the read timeout, ``math.inf``: for ever)."""
+        limit = self._settings.read_timeout if timeout is None else timeout
+        loop = asyncio.get_running_loop()
+        lanes = self._lanes.get(loop)
+        if lanes is None:
+            lanes = self._lanes[loop] = Lanes(self._open_lane, self._settings, self._meter)
+        patience = min(limit, self._settings.read_timeout)
+        return await lanes.call(packed, patience, None if limit == float("inf") else limit)
+
+    async def stream(self) -> AioStream:
+        """Open a connection for pushes, apart from all others."""
+        self._check_open()
+        stream = AioStream()
+        stream.link = await self._open(stream.ended, self._settings.read_timeout, stream.take)
+        return stream
 
     async def connect(self) -> None:
         """Open this loop's connection now, or raise `ConnectFailed`."""
         await self._ready_link()
 
     async def close(self) -> None:
-        """Let what is in flight finish, for at most the read timeout, and close every connection of this loop."""
+        """Let what is in flight finish, for at most the close timeout, and close every connection of this loop."""
         self._closed = True
         loop = asyncio.get_running_loop()
         dial = self._dials.pop(loop, None)
         if dial is not None:
             dial.cancel()
             await asyncio.wait([dial])
+        lanes = self._lanes.pop(loop, None)
+        if lanes is not None:
+            await lanes.close(self._settings.close_timeout)
         link = self._links.pop(loop, None)
         if link is not None:
-            await link.close(self._settings.read_timeout)
+            await link.close(self._settings.close_timeout)
 
-    def stats(self) -> WireStats:
+    def stats(self) -> NodeStats:
         """Return counts of connections and of commands in flight."""
-        links = list(self._links.values())
-        return WireStats(
-            connections=len(links),
-            idle=sum(not link.in_flight for link in links),
-            in_flight=sum(link.in_flight for link in links),
-            dialled=self._dialled,
-            dropped=self._dropped,
+        links, lanes, meter = list(self._links.values()), list(self._lanes.values()), self._meter
+        busy = sum(lane.busy for lane in lanes)
+        return NodeStats(
+            address=str(self.address),
+            role=self.role,
+            breaker=self.breaker.state,
+            connections=len(links) + sum(lane.open for lane in lanes),
+            idle=sum(not link.in_flight for link in links) + sum(lane.open for lane in lanes) - busy,
+            in_flight=sum(link.in_flight for link in links) + busy,
+            **{name: getattr(meter, name) for name in Meter.__slots__},
         )
 
-    async def _execute_when_ready(self, packed: bytes) -> Reply:
-        return await (await self._ready_link()).send(packed)
+    async def _send_when_ready(self, send: Callable[[Link], asyncio.Future[Reply]], timeout: float | None) -> Reply:
+        limit = self._settings.read_timeout if timeout is None else timeout
+        link: Link | None = None
+        try:
+            async with asyncio.timeout(limit):
+                link = await self._ready_link()
+                return await send(link)
+        except TimeoutError as error:
+            if isinstance(error, ForebayError):
+                raise
+            if link is not None:
+                raise DeadlineExceeded(f"{self.address} did not answer within {limit:g} s") from error
+            if not self.breaker.closed:
+                raise self.breaker.refusal() from error
+            if asyncio.get_running_loop() in self._links:
+                self._meter.timeouts += 1
+                raise Overloaded(
+                    f"{self.address} had {self._settings.max_in_flight} commands or {self._settings.max_in_flight_bytes} bytes in flight "
+                    f"for {limit:g} s, and this command was not sent; raise REDIS_MAX_IN_FLIGHT or send less at once"
+                ) from error
+            raise ConnectFailed(f"cannot connect to {self.address}: there was no connection within {limit:g} s") from error
 
     async def _ready_link(self) -> Link:
         loop = asyncio.get_running_loop()
         while True:
-            if self._closed:
-                raise Closed("this bay is closed; open a new one")
+            self._check_open()
             link = self._links.get(loop)
-            if link is None:
-                link = await self._dial_together(loop)
-            if link.ready:
+            if not self.breaker.closed:
+                await self._probe(link)
+            elif link is None:
+                await self._dial_together(loop)
+            elif link.ready:
                 return link
-            await link.writable()
+            else:
+                await link.room()
+                if link.broken is None and self.breaker.closed:
+                    return link
+
+    async def _probe(self, link: Link | None) -> None:
+        """Find out whether the node is well again, if it is this caller's turn to.
+
+        Raises:
+            CircuitOpen: it is not, or somebody else is finding out.
+        """
+        if not self.breaker.admit():
+            return
+        try:
+            async with asyncio.timeout(min(_PROBE_TIMEOUT, self._settings.read_timeout / 2)):
+                if link is None:
+                    await self._dial_together(asyncio.get_running_loop())
+                else:
+                    await link.send(_PING)
+        except (Unavailable, TimeoutError) as error:
+            self.breaker.failed(error)
+            if link is not None:
+                link.drop(error)
+            raise self.breaker.refusal() from error
+        except BaseException:
+            self.breaker.abandoned()
+            raise
+        else:
+            self.breaker.succeeded()
+            for each in list(self._links.values()):
+                each.renew_ready()
 
     async def _dial_together(self, loop: _Loop) -> Link:
         dial = self._dials.get(loop)
         if dial is None:
             self._forget_closed_loops()
-            dial = self._dials[loop] = loop.create_task(self._dial(), name="forebay-dial")
+            dial = self._dials[loop] = loop.create_task(self._dial(loop), name="forebay-dial")
             dial.add_done_callback(lambda done: self._dial_ended(loop, done))
         return await asyncio.shield(dial)
 
@@ -121,59 +202,96 @@ class Multiplexer:
         if not dial.cancelled():
             dial.exception()  # each waiter has raised it; with none left, nobody needs to hear of it
 
-    async def _dial(self) -> Link:
-        limit = self._settings.dial_timeout
-        address: Address | None = None
-        link: Link | None = None
-        try:
-            async with asyncio.timeout(limit):
-                address = await self._address()
-                link = await self._open(address)
-                commands = [pack(command) for command in greeting(self._settings)]
-                replies = await link.send_batch(commands)
-                where = str(address)
-                check(replies, self._settings, where, lambda error: self._reporter.report(NameRefused(error, where)))
-        except BaseException as error:
-            if link is not None:
-                link.drop(error)
-            place = self._settings.where if address is None else address
-            if isinstance(error, TimeoutError):
-                raise ConnectFailed(f"cannot connect to {place}: no answer within {limit:g} s") from error
-            if isinstance(error, OSError) or (isinstance(error, Unavailable) and not isinstance(error, ConnectFailed)):
-                raise ConnectFailed(f"cannot connect to {place}: {error}") from error
-            raise
-        self._dialled += 1
-        loop = asyncio.get_running_loop()
-        link.ready = True
+    async def _dial(self, loop: _Loop) -> Link:
+        await asyncio.sleep(min(self.breaker.pause(), self._settings.dial_timeout))
+        link = await self._open(self._on_drop, timeout=self._settings.read_timeout)
         self._links[loop] = link
         return link
 
-    async def _address(self) -> Address:
-        if self._settings.topology == "embedded":
-            return await asyncio.to_thread(self._locate)
-        return self._locate()
+    async def _open_lane(self) -> Link:
+        self._check_open()
+        if not self.breaker.closed:
+            await self._probe(self._links.get(asyncio.get_running_loop()))
+        return await self._open(self._on_lane_drop)
 
-    async def _open(self, address: Address) -> Link:
-        loop = asyncio.get_running_loop()
+    async def _open(
+        self,
+        on_drop: Callable[[Link, BaseException], None],
+        timeout: float | None = None,
+        on_push: Callable[[Push], None] | None = None,
+    ) -> Link:
+        limit = self._settings.dial_timeout
+        link: Link | None = None
+        try:
+            async with asyncio.timeout(limit):
+                setup = self._setup
+                handshake = await asyncio.to_thread(setup.handshake, self.role) if setup.slow_credentials else setup.handshake(self.role)
+                link = await self._transport(on_drop, timeout, on_push)
+                replies = await link.send_batch([pack(command) for command in handshake.commands()])
+                where = str(self.address)
+                handshake.check(replies, where, lambda error: setup.reporter.report(NameRefused(error, where)))
+                self._check_open()
+                await link.greeted()
+        except BaseException as error:
+            failure: BaseException = error
+            if isinstance(error, TimeoutError) and not isinstance(error, ForebayError):
+                failure = ConnectFailed(f"cannot connect to {self.address}: no answer within {limit:g} s")
+            elif isinstance(error, OSError) or (isinstance(error, Unavailable) and not isinstance(error, ConnectFailed)):
+                failure = ConnectFailed(f"cannot connect to {self.address}: {error}")
+            if link is not None:
+                link.drop(failure)
+            if isinstance(failure, ConnectFailed):
+                self.breaker.failed(failure)
+            if failure is error:
+                raise
+            raise failure from error
+        self.breaker.succeeded()
+        self._meter.dialled += 1
+        self._meter.reconnects += self._meter.dropped > 0
+        link.renew_ready()
+        return link
+
+    async def _transport(
+        self, on_drop: Callable[[Link, BaseException], None], timeout: float | None, on_push: Callable[[Push], None] | None
+    ) -> Link:
+        loop, address, tls = asyncio.get_running_loop(), self.address, self._setup.tls
 
         def link() -> Link:
-            return Link(address, self._settings, self._on_drop)
+            return Link(address, self._settings, self.breaker, self._meter, self._setup.latencies, on_drop, timeout, on_push)
 
         if address.path is not None:
             return (await loop.create_unix_connection(link, address.path))[1]
-        return (await loop.create_connection(link, address.host, address.port))[1]
+        if tls is None:
+            return (await loop.create_connection(link, address.host, address.port))[1]
+        name = tls.server_name(address.host)
+        return (await loop.create_connection(link, address.host, address.port, ssl=tls.context(), server_hostname=name))[1]
 
     def _on_drop(self, link: Link, cause: BaseException) -> None:
         for loop, current in list(self._links.items()):
             if current is link:
                 del self._links[loop]
-                self._dropped += 1
-                if not self._closed:
-                    self._reporter.report(ConnectionDropped(cause, str(link.address)))
+                self._dropped(link, cause)
+
+    def _on_lane_drop(self, link: Link, cause: BaseException) -> None:
+        for lanes in self._lanes.values():
+            lanes.forget(link)
+        if isinstance(cause, OSError | ForebayError) and link.in_flight:
+            self._dropped(link, cause)
+
+    def _dropped(self, link: Link, cause: BaseException) -> None:
+        self._meter.dropped += 1
+        if not self._closed:
+            self.breaker.failed(cause)
+            self._setup.reporter.report(ConnectionDropped(cause, str(link.address)))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed("this bay is closed; open a new one")
 
     def _forget_closed_loops(self) -> None:
         for loop in [loop for loop in self._links if loop.is_closed()]:
             del self._links[loop]
+            self._lanes.pop(loop, None)
 
     def __repr__(self) -> str:
-        return f"<Multiplexer {self._settings.where}, {len(self._links)} connected>"
+        return f"<Multiplexer {self.address}, {len(self._links)} connected, breaker {self.breaker.state}>"

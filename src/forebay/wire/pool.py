@@ -10,52 +10,41 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ..errors import Closed, Overloaded, ServerError
-from ..events import ConnectionDropped, NameRefused, Reporter
+from ..errors import Closed, ConnectFailed, DeadlineExceeded, Overloaded, ServerError, Unavailable
+from ..events import ConnectionDropped
 from ..forks import renew_after_fork
-from ..settings import Settings
 from .address import Address
 from .combiner import Combiner
 from .connection import Connection
-from .resp import Arg, Reply, pack
-from .stats import WireStats
+from .handshake import Role
+from .latency import name_in
+from .listening import BlockingStream
+from .node import Setup
+from .resilience import Breaker
+from .resp import Push, Reply, pack
+from .stats import Meter, NodeStats
 
 __all__ = ["Pool"]
 
 _PROBE_AFTER: Final = 0.01  # a socket idle for longer is looked at before it is used
 _TURNS: Final = 4  # sockets that small commands share: with more, threads spend their time handing over the interpreter lock
-_LARGE: Final = 16 * 1024
-_SLOW: Final = frozenset(
-    variant
-    for name in (
-        "BLPOP",
-        "BRPOP",
-        "BLMOVE",
-        "BRPOPLPUSH",
-        "BLMPOP",
-        "BZPOPMIN",
-        "BZPOPMAX",
-        "BZMPOP",
-        "XREAD",
-        "XREADGROUP",
-        "WAIT",
-        "WAITAOF",
-    )
-    for variant in (name, name.lower(), name.encode(), name.lower().encode())
-)
+_LARGE: Final = 16 * 1024  # sent on a socket of its own, for the others would wait for the bytes to leave
+_PING: Final = pack(("PING",))
+_PROBE_TIMEOUT: Final = 0.5
 _SPARE_FOR: Final = 300.0  # an idle socket above min_idle is closed after so many seconds
 
 
 class Pool:
     """At most ``pool_size`` sockets, ``min_idle`` of them opened by `connect` and kept."""
 
-    def __init__(self, settings: Settings, locate: Callable[[], Address], reporter: Reporter) -> None:
-        self._settings = settings
-        self._locate = locate
-        self._reporter = reporter
+    def __init__(self, address: Address, role: Role, setup: Setup) -> None:
+        self.address = address
+        self.role = role
+        self.breaker = Breaker(str(address))
+        self._setup = setup
+        self._settings = setup.settings
+        self._meter = Meter()
         self._closed = False
-        self._dialled = 0
-        self._dropped = 0
         self._idle: list[Connection] = []  # list.pop and list.append are atomic: the fast path takes no lock
         self.renew()
         renew_after_fork(self)
@@ -70,85 +59,143 @@ class Pool:
         self._open = 0
         self._combiner = Combiner(self._one, self._many, min(_TURNS, self._settings.pool_size), self._settings.read_timeout)
 
-    def execute(self, *args: Arg) -> Reply:
+    async def send(self, packed: bytes, timeout: float | None = None) -> Reply:
         """Send one command and return its reply.
 
         Raises:
-            InvalidCommand: an argument cannot be sent.
             Unavailable: see its subclasses for what happened.
             ServerError: the server refused.
         """
-        packed = pack(args)
-        alone = len(packed) > _LARGE or (isinstance(args[0], str | bytes) and args[0] in _SLOW)
-        reply = self._one(packed) if alone else self._combiner.call(packed)
+        if timeout is not None:
+            reply = self._many([packed], timeout)[0]
+        elif len(packed) > _LARGE:
+            reply = self._one(packed)
+        else:
+            reply = self._combiner.call(packed)
         if isinstance(reply, ServerError):
             raise reply
         return reply
 
-    def execute_many(self, commands: Sequence[tuple[Arg, ...]]) -> list[Reply]:
+    async def send_many(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
         """Send several commands in one write; refusals by the server stand in the list as `ServerError` values."""
-        packed = [pack(command) for command in commands]
-        return self._many(packed) if packed else []
+        return self._many(packed, timeout)
 
-    def connect(self) -> None:
+    send_alone = send_many  # every batch has a socket of its own
+
+    async def stream(self) -> BlockingStream:
+        """Open a connection for pushes, beside the pool."""
+        stream = BlockingStream()
+        stream.connection = self._connect(self._settings.dial_timeout, stream.take)
+        return stream
+
+    async def connect(self) -> None:
         """Open sockets until ``min_idle`` (at least one) are there, or raise `ConnectFailed`."""
         taken: list[Connection] = []
         try:
             while len(taken) < max(1, self._settings.min_idle):
-                taken.append(self._take())
+                taken.append(self._take(self._settings.dial_timeout))
         finally:
             for connection in taken:
                 self._give_back(connection)
 
-    def close(self) -> None:
-        """Close idle sockets now, and each busy one when its command is done."""
+    async def close(self) -> None:
+        """Close idle sockets now, and each busy one when its command is done; wait for those, at most the close timeout."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         while self._idle:
             self._retire(self._idle.pop())
+        with self._changed:
+            self._changed.wait_for(lambda: self._open == 0, self._settings.close_timeout)
 
-    def stats(self) -> WireStats:
+    def stats(self) -> NodeStats:
         """Return counts of sockets and of commands in flight."""
         with self._changed:
-            idle = len(self._idle)
-            return WireStats(connections=self._open, idle=idle, in_flight=self._open - idle, dialled=self._dialled, dropped=self._dropped)
+            idle, opened = len(self._idle), self._open
+        return NodeStats(
+            address=str(self.address),
+            role=self.role,
+            breaker=self.breaker.state,
+            connections=opened,
+            idle=idle,
+            in_flight=opened - idle,
+            **{name: getattr(self._meter, name) for name in Meter.__slots__},
+        )
 
     def _one(self, packed: bytes) -> Reply:
-        connection = self._take()
+        connection = self._take(self._settings.read_timeout)
+        began = connection.used_at
         try:
             reply = connection.call(packed, alone=self._open - len(self._idle) == 1)
         except BaseException as error:
             self._discard(connection, error)
             raise
         self._give_back(connection)
+        self._setup.latencies.record(name_in(packed), connection.used_at - began)
         return reply
 
-    def _many(self, packed: list[bytes]) -> list[Reply]:
-        connection = self._take()
+    def _many(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
+        patience = self._settings.read_timeout
+        connection = self._take(patience if timeout is None else min(timeout, patience))
+        began = connection.used_at
         try:
-            replies = connection.call_batch(packed)
+            replies = connection.call_batch(packed, timeout)
         except BaseException as error:
-            self._discard(connection, error)
+            self._discard(connection, error, own_timeout=timeout is not None)
             raise
         self._give_back(connection)
+        self._setup.latencies.record(name_in(packed[0]), connection.used_at - began)
         return replies
 
-    def _take(self) -> Connection:
+    def _take(self, patience: float) -> Connection:
+        if not self.breaker.closed:
+            self._probe()
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                return self._open_or_wait()
+                return self._open_or_wait(patience)
             if self._closed:
                 self._retire(connection)
                 raise Closed("this bay is closed; open a new one")
-            if connection.idle_for(time.monotonic()) < _PROBE_AFTER or connection.healthy():
+            now = time.monotonic()
+            idle = connection.idle_for(now)
+            if idle < _PROBE_AFTER or (connection.healthy() and (idle < self._settings.ping_every or self._answers(connection))):
+                connection.used_at = now
+                self._meter.hits += 1
                 return connection
-            self._discard(connection, ConnectionResetError("the idle connection was closed, or brought a reply to nobody"))
+            self._discard(connection, ConnectionResetError("the idle connection was closed, or brought a reply to nobody"), idle=True)
 
-    def _open_or_wait(self) -> Connection:
-        patience = self._settings.read_timeout
+    def _answers(self, connection: Connection) -> bool:
+        """Ask a connection that was idle for long for a sign of life: its way may have gone without a word."""
+        try:
+            connection.call_batch([_PING], min(_PROBE_TIMEOUT, self._settings.read_timeout))
+        except Unavailable:
+            return False
+        return True
+
+    def _probe(self) -> None:
+        """Find out whether the node is well again, if it is this thread's turn to.
+
+        Raises:
+            CircuitOpen: it is not, or another thread is finding out.
+        """
+        if not self.breaker.admit():
+            return
+        try:
+            while self._idle:  # what was open when the node failed is of no use as a witness
+                self._retire(self._idle.pop())
+            connection = self._connect(_PROBE_TIMEOUT)
+            connection.close()
+        except Unavailable as error:
+            self.breaker.failed(error)
+            raise self.breaker.refusal() from error
+        except BaseException:
+            self.breaker.abandoned()
+            raise
+        self.breaker.succeeded()
+
+    def _open_or_wait(self, patience: float) -> Connection:
         limit = time.monotonic() + patience
         with self._changed:
             self._waiting += 1
@@ -158,35 +205,51 @@ class Pool:
                         raise Closed("this bay is closed; open a new one")
                     if self._idle:
                         try:
-                            return self._idle.pop()
+                            connection = self._idle.pop()
                         except IndexError:  # a thread on the fast path was quicker
                             continue
+                        connection.used_at = time.monotonic()
+                        return connection
                     if self._open < self._settings.pool_size:
                         self._open += 1
                         break
                     if not self._changed.wait(limit - time.monotonic()):
+                        self._meter.timeouts += 1
                         raise Overloaded(
-                            f"all {self._settings.pool_size} connections to {self._settings.where} were busy for {patience:g} s; "
-                            "raise REDIS_POOL_SIZE or call from fewer threads"
+                            f"all {self._settings.pool_size} connections to {self.address} were busy for {patience:g} s, and this "
+                            "command was not sent; raise REDIS_POOL_SIZE or call from fewer threads"
                         )
             finally:
                 self._waiting -= 1
-        return self._dial()
+        return self._dial(limit)
 
-    def _dial(self) -> Connection:
+    def _dial(self, limit: float) -> Connection:
+        self._meter.misses += 1
         try:
-            address = self._locate()
-            where = str(address)
-            connection = Connection(address, self._settings, lambda error: self._reporter.report(NameRefused(error, where)))
+            pause = self.breaker.pause()
+            if pause:
+                time.sleep(max(0.0, min(pause, limit - time.monotonic())))
+            return self._connect(limit - time.monotonic())
         except BaseException:
             self._one_less()
             raise
-        with self._changed:
-            self._dialled += 1
+
+    def _connect(self, patience: float, on_push: Callable[[Push], None] | None = None) -> Connection:
+        patience = max(0.001, min(patience, self._settings.dial_timeout))
+        try:
+            connection = Connection(self.address, self._setup, self.role, self._meter, patience, on_push)
+        except ConnectFailed as error:
+            self.breaker.failed(error)
+            raise
+        self.breaker.succeeded()
+        self._meter.dialled += 1
+        self._meter.reconnects += self._meter.dropped > 0
         return connection
 
     def _give_back(self, connection: Connection) -> None:
         now = connection.used_at = time.monotonic()
+        if self.breaker.troubled:
+            self.breaker.succeeded()
         self._idle.append(connection)
         if self._waiting:
             with self._changed:
@@ -210,12 +273,15 @@ class Pool:
                     return
                 connection.close()
                 self._open -= 1
+                self._changed.notify_all()
 
-    def _discard(self, connection: Connection, cause: BaseException) -> None:
+    def _discard(self, connection: Connection, cause: BaseException, *, idle: bool = False, own_timeout: bool = False) -> None:
         with self._changed:
-            self._dropped += 1
+            self._meter.dropped += 1
         self._retire(connection)
-        self._reporter.report(ConnectionDropped(cause, str(connection.address)))
+        if isinstance(cause, Unavailable) and not idle and not (own_timeout and isinstance(cause, DeadlineExceeded)):
+            self.breaker.failed(cause)
+        self._setup.reporter.report(ConnectionDropped(cause, str(connection.address)))
 
     def _retire(self, connection: Connection) -> None:
         connection.close()
@@ -224,7 +290,7 @@ class Pool:
     def _one_less(self) -> None:
         with self._changed:
             self._open -= 1
-            self._changed.notify()
+            self._changed.notify_all() if self._closed else self._changed.notify()
 
     def __repr__(self) -> str:
-        return f"<Pool {self._settings.where}, {self._open} of {self._settings.pool_size} open>"
+        return f"<Pool {self.address}, {self._open} of {self._settings.pool_size} open>"

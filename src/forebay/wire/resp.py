@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import hiredis
 
-from ..errors import InvalidCommand, NoScript, ProtocolViolation, Refused, ServerError
+from ..errors import InvalidCommand, NoScript, ProtocolViolation, Redirected, Refused, ServerError
 
 __all__ = ["NOT_ENOUGH", "Arg", "Push", "Reply", "new_reader", "pack"]
 
@@ -21,6 +22,9 @@ NOT_ENOUGH: Final = object()
 
 # The server is up, and says "not now" or "not here": nothing was executed.
 _REFUSALS: Final = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"})
+
+
+_REDIRECT: Final = re.compile(r"(?:MOVED|ASK) \d{1,5} \S*:\d{1,5}")
 
 
 def pack(args: tuple[Arg, ...]) -> bytes:
@@ -47,6 +51,8 @@ def _reply_error(text: str) -> ServerError:
     code = text.partition(" ")[0]
     if code in _REFUSALS:
         return Refused(text)
+    if _REDIRECT.fullmatch(text):
+        return Redirected(text)
     return NoScript(text) if code == "NOSCRIPT" else ServerError(text)
 
 

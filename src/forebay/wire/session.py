@@ -6,14 +6,18 @@ is dropped. Rule 3: after any anomaly the session is over; every slot still wait
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from ..errors import ProtocolViolation, ServerError
 from .resp import NOT_ENOUGH, Push, Reply, new_reader
 
-__all__ = ["Batch", "Session", "Slot"]
+__all__ = ["Batch", "Nobody", "Session", "Slot"]
+
+
+_MAY_BE_ATTRIBUTE: Final = re.compile(rb"(?:\A|\n)\|")
 
 
 class Slot(Protocol):
@@ -58,15 +62,30 @@ class Batch:
             self._whole.set_exception(exception)
 
 
+class Nobody:
+    """The slot of a command whose reply nobody waits for."""
+
+    __slots__ = ()
+
+    def done(self) -> bool:
+        return True
+
+    def set_result(self, result: Reply, /) -> None:
+        """Never called."""
+
+    set_exception = set_result
+
+
 class Session:
     """The FIFO of slots of one connection, and the parser that feeds it."""
 
-    __slots__ = ("_on_push", "_reader", "_stray", "slots")
+    __slots__ = ("_on_push", "_partial", "_reader", "_stray", "slots")
 
     def __init__(self, on_push: Callable[[Push], None] | None = None) -> None:
         self.slots: deque[Slot] = deque()
         self._reader = new_reader()
         self._on_push = on_push
+        self._partial = False  # part of a frame has arrived
         self._stray = False  # part of a frame arrived while nothing was asked: only a push may begin like that
 
     def receive(self, data: bytes) -> int:
@@ -75,13 +94,31 @@ class Session:
         Raises:
             ProtocolViolation: the bytes are no reply, or a reply to nothing. The connection must be dropped.
         """
+        if b"|" not in data:
+            return self._take(data)
+        answered = begin = 0
+        for match in _MAY_BE_ATTRIBUTE.finditer(data):  # the parser would take an attribute for a reply, and all would shift by one
+            answered += self._take(data[begin : match.end() - 1])
+            begin = match.end() - 1
+            if not self._partial:
+                raise ProtocolViolation("an attribute arrived that nobody had asked for")
+        return answered + self._take(data[begin:])
+
+    def _take(self, data: bytes) -> int:
         reader, slots = self._reader, self.slots
-        gets = reader.gets
+        gets, has_data = reader.gets, reader.has_data
         answered = 0
         stray = self._stray
         reader.feed(data)
-        reply = gets()
-        while reply is not NOT_ENOUGH:
+        partial = bool(data) or self._partial
+        while partial:
+            try:
+                reply = gets()
+            except (TypeError, MemoryError) as error:
+                raise ProtocolViolation(f"a reply that cannot be held: {error!r}") from error
+            if reply is NOT_ENOUGH:
+                break
+            partial = has_data()  # only right behind a whole frame does that mean what it says
             kind = type(reply)
             if kind is Push:
                 if self._on_push is not None:
@@ -97,14 +134,14 @@ class Session:
             else:
                 raise ProtocolViolation("a reply arrived that nobody had asked for")
             stray = False
-            reply = gets()
-        self._stray = stray if slots else reader.has_data()
+        self._partial = partial
+        self._stray = stray if slots else partial
         return answered
 
     @property
     def quiet(self) -> bool:
         """Whether nothing is awaited and no part of a reply has arrived."""
-        return not self.slots and not self._reader.has_data()
+        return not self.slots and not self._partial
 
     def fail(self, reason: Callable[[], BaseException]) -> None:
         """End the session: every waiting slot gets an error of its own."""

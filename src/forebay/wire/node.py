@@ -1,0 +1,97 @@
+"""One server, as a route sees it: something that takes packed commands, in one of the two colours."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+
+from ..events import Reporter
+from ..settings import Settings
+from .address import Address
+from .credentials import Credentials, credentials_of, sentinel_credentials_of
+from .handshake import Handshake, Role
+from .latency import Latencies
+from .resilience import Breaker
+from .resp import Push, Reply
+from .stats import NodeStats
+
+if TYPE_CHECKING:
+    from .tls import Tls
+
+__all__ = ["MakeNode", "Node", "Setup", "Stream"]
+
+
+class Setup(Struct, frozen=True):
+    """What all connections of a bay have in common."""
+
+    settings: Settings
+    reporter: Reporter
+    latencies: Latencies
+    tls: Tls | None
+
+    def handshake(self, role: Role) -> Handshake:
+        """Return the handshake for a server in *role*, with the password of the moment. It may block, where a function supplies that.
+
+        Raises:
+            ConnectFailed: there is no password to be had.
+        """
+        if role == "sentinel":
+            return Handshake(sentinel_credentials_of(self.settings), role=role)
+        credentials: Credentials = credentials_of(self.settings)
+        return Handshake(credentials, self.settings.db, role)
+
+    @property
+    def slow_credentials(self) -> bool:
+        """Whether making a handshake may block: a file is read, or a function of the application called."""
+        return callable(self.settings.password) or self.settings.password_file is not None
+
+
+class Stream(Protocol):
+    """A connection of its own whose pushes are listened to."""
+
+    def next(self, timeout: float | None) -> Awaitable[Push | None]:
+        """Return the next push, or None when there was none in time.
+
+        Raises:
+            ConnectionLost: there will be no more.
+        """
+
+    def send(self, packed: bytes) -> Awaitable[None]:
+        """Send a command, such as ``SUBSCRIBE``, whose answer is pushes."""
+
+    def close(self) -> Awaitable[None]:
+        """Close the connection."""
+
+
+class Node(Protocol):
+    """The connections to one server, and the breaker that watches it. Refusals are raised by `send`, and values in lists."""
+
+    address: Address
+    role: Role
+    breaker: Breaker
+
+    def send(self, packed: bytes, timeout: float | None = None) -> Awaitable[Reply]:
+        """Send one command on a shared connection; *timeout* bounds everything (default: the read timeout)."""
+
+    def send_many(self, packed: Sequence[bytes], timeout: float | None = None) -> Awaitable[list[Reply]]:
+        """Send commands in one write on a shared connection, with nothing in between."""
+
+    def send_alone(self, packed: Sequence[bytes], timeout: float | None = None) -> Awaitable[list[Reply]]:
+        """Send commands on a connection of their own; *timeout* is for the replies, ``math.inf`` for as long as it takes."""
+
+    def stream(self) -> Awaitable[Stream]:
+        """Open a connection for pushes."""
+
+    def connect(self) -> Awaitable[None]:
+        """Open connections now, or raise `ConnectFailed`."""
+
+    def close(self) -> Awaitable[None]:
+        """Let what is in flight finish, for at most the close timeout, and close every connection."""
+
+    def stats(self) -> NodeStats:
+        """Return counts of connections and of commands in flight."""
+
+
+MakeNode = Callable[[Address, Role, Setup], Node]

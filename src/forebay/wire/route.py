@@ -1,0 +1,195 @@
+"""From a call to the node that can answer it, again and again where that is safe, within the caller's deadline.
+
+The topologies are its subclasses: they know which node that is, and how to learn better.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import CircuitOpen, Closed, Redirected, Refused, ServerError, Unavailable
+from .call import Call, Pipeline, Transaction
+from .commands import Traits, traits_of
+from .node import MakeNode, Node, Setup, Stream
+from .resilience import may_repeat, pause_before
+from .resp import Arg, Reply, pack
+from .stats import WireStats
+from .waiting import Waiting
+
+__all__ = ["Route"]
+
+_AT_ONCE = 5  # redirections are followed without a pause so many times
+
+
+class Route:
+    """What a port sends commands through, in either colour."""
+
+    def __init__(self, setup: Setup, make_node: MakeNode, waiting: Waiting) -> None:
+        self._setup = setup
+        self._settings = setup.settings
+        self._large = setup.settings.large_value
+        self._make_node = make_node
+        self._waiting = waiting
+        self._retries = 0
+        self._refreshes = 0
+        self._closed = False
+        self._leaving: list[Node] = []
+
+    async def execute(self, *args: Arg, timeout: float | None = None, idempotent: bool = False, replica: bool = False) -> Reply:
+        """Send one command and return its reply.
+
+        Args:
+            timeout: seconds for everything: waiting, sending, the reply, repeating. Default: the read timeout.
+            idempotent: running twice does no harm, so it may be repeated when its outcome is unknown. What only reads always is.
+            replica: a replica may answer, with what may be old.
+
+        Raises:
+            InvalidCommand, CrossSlot: it cannot be sent.
+            OutcomeUnknown: it may or may not have run.
+            Unavailable: it did not run, see its subclasses for why.
+            ServerError: the server refused.
+        """
+        packed = pack(args)
+        traits = traits_of(args[0])
+        if timeout is not None or replica or not traits.plain or len(packed) > self._large:
+            return await self._perform(Call([args], self._settings, timeout, idempotent=idempotent, replica=replica))
+        node = self._node_at_once(args, traits)
+        if node is None:
+            return await self._perform(Call([args], self._settings, idempotent=idempotent))
+        began = time.monotonic()
+        try:
+            return await node.send(packed)
+        except Unavailable as error:
+            call = Call([args], self._settings, idempotent=idempotent, began=began)
+            call.node = node
+            return await self._again(call, error)
+
+    async def execute_many(
+        self, commands: Sequence[tuple[Arg, ...]], *, timeout: float | None = None, idempotent: bool = False, replica: bool = False
+    ) -> list[Reply]:
+        """Send several commands in one write (to each node); refusals by the server stand in the list as `ServerError` values.
+
+        What a server did not take for the moment is sent again, in order. Raises as `execute`.
+        """
+        if not commands:
+            return []
+        call = Pipeline(commands, self._settings, timeout, idempotent=idempotent, replica=replica)
+        replies: list[Reply] = await self._perform(call)
+        for index, reply in enumerate(replies):
+            if isinstance(reply, Refused) and may_repeat(reply, repeatable=True):
+                one = Call([commands[index]], self._settings, max(call.left(), 0.0), idempotent=idempotent, replica=replica)
+                try:
+                    replies[index] = await self._again(one, reply)
+                except ServerError as refusal:
+                    replies[index] = refusal
+        return replies
+
+    async def transaction(self, commands: Sequence[tuple[Arg, ...]], *, timeout: float | None = None) -> list[Reply]:
+        """Run several commands as one, between ``MULTI`` and ``EXEC``; errors while they ran stand in the list as values.
+
+        Raises:
+            ServerError: a command was not even queued, and none ran.
+            OutcomeUnknown: all ran, or none did. A transaction is never repeated after that.
+            InvalidCommand, CrossSlot, Unavailable: as for `execute`.
+        """
+        if not commands:
+            return []
+        replies: list[Reply] = await self._perform(Transaction(commands, self._settings, timeout))
+        return replies
+
+    async def stream(self, key: Arg | None = None) -> Stream:
+        """Open a connection for pushes, to the node that holds *key*."""
+        return await (await self._primary(key)).stream()
+
+    async def connect(self) -> None:
+        """Find the server and connect, or raise `ConnectFailed`."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Let what is in flight finish, and close every connection."""
+        self._closed = True
+        await self._waiting.stop()
+        for error in await self._waiting.gather([_closing(node) for node in [*self._nodes(), *self._leaving]]):
+            if isinstance(error, BaseException):
+                raise error
+
+    def stats(self) -> WireStats:
+        """Return counts of connections and commands, for each node and together."""
+        return WireStats.of((node.stats() for node in self._nodes()), self._setup.latencies.stats(), self._retries, self._refreshes)
+
+    # what a topology knows
+
+    def _node_at_once(self, _args: tuple[Arg, ...], _traits: Traits) -> Node | None:
+        """Return the node for a plain command, or None if it takes more than that to find."""
+        raise NotImplementedError
+
+    async def _primary(self, _key: Arg | None) -> Node:
+        """Return the node that takes writes to a key."""
+        raise NotImplementedError
+
+    async def _attempt(self, call: Call) -> Reply:
+        """Send *call* once to where it belongs."""
+        raise NotImplementedError
+
+    async def _learn(self, error: Unavailable, call: Call) -> bool:
+        """Find out what *error* says about the topology; return whether *call* belongs elsewhere now."""
+        raise NotImplementedError
+
+    def _nodes(self) -> list[Node]:
+        raise NotImplementedError
+
+    def _leave(self, node: Node) -> None:
+        """Close a node that is not used any more, in the background; what is in flight on it may finish."""
+        self._leaving.append(node)
+        self._waiting.spawn(self._close_left(node), f"forebay-leave-{id(node)}")
+
+    async def _close_left(self, node: Node) -> None:
+        await node.close()
+        self._leaving.remove(node)
+
+    # again and again
+
+    async def _perform(self, call: Call) -> Any:
+        try:
+            return await self._attempt(call)
+        except Unavailable as error:
+            return await self._again(call, error)
+
+    async def _again(self, call: Call, error: Unavailable) -> Any:
+        attempt = 0
+        while not call.spent:
+            moved = await self._learn(error, call)
+            if not (may_repeat(error, repeatable=call.repeatable) or (moved and isinstance(error, CircuitOpen))):
+                raise error
+            attempt += 1
+            if not await self._pause_before(attempt, error, call):
+                raise error
+            try:
+                return await self._attempt(call)
+            except Unavailable as another:
+                error = another
+        raise error
+
+    async def _pause_before(self, attempt: int, error: Unavailable, call: Call) -> bool:
+        """Pause before *call* is sent again; False if there is no time left for that."""
+        pause = 0.0 if isinstance(error, Redirected) and attempt <= _AT_ONCE else pause_before(attempt)
+        self._check_open()
+        if call.left() <= pause:
+            return False
+        self._retries += 1
+        if pause:
+            await self._waiting.sleep(pause)
+        return True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed("this bay is closed; open a new one")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._settings.where}>"
+
+
+async def _closing(node: Node) -> None:
+    await node.close()
