@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .colours import complete, documented_like
 from .durations import Duration, to_seconds
-from .errors import Closed, ServerError
+from .errors import Closed, ServerError, Unavailable
 from .port.port import Arg, Port, Reply, Subscribed
-from .port.scripts import Script
-from .wire.subscription import Message
+
+if TYPE_CHECKING:
+    from .port.scripts import Script
+    from .wire.subscription import Message
 
 __all__ = ["AsyncCommands", "AsyncSubscription", "BoundAsyncScript", "BoundScript", "Commands", "Subscription"]
 
@@ -37,7 +39,12 @@ class AsyncCommands:
             Unavailable: it did not run.
             ServerError: the server refused.
         """
-        return await self.port.execute(*args, timeout=_seconds(timeout), idempotent=idempotent, replica=replica)
+        if timeout is not None or replica:
+            return await self.port.execute(*args, timeout=_seconds(timeout), idempotent=idempotent, replica=replica)
+        try:
+            return await self.port.send(*args)
+        except Unavailable as error:
+            return await self.port.again(error, args, idempotent=idempotent)
 
     async def pipeline(
         self,
@@ -77,7 +84,7 @@ class AsyncCommands:
 
     def script(self, source: str) -> BoundAsyncScript:
         """Return a Lua script of this bay, to be called: ``await script(keys=["a"], args=[1])``. Nothing is sent yet."""
-        return BoundAsyncScript(self.port, Script(source))
+        return BoundAsyncScript(self.port, _script(source))
 
     def subscribe(self, *channels: str, patterns: Sequence[str] = ()) -> AsyncSubscription:
         """Return a subscription to *channels* and *patterns* (``"news.*"``), on a connection of its own.
@@ -165,7 +172,7 @@ class Commands:
         return complete(_transaction(self.port, commands, errors, _seconds(timeout)))
 
     def script(self, source: str) -> BoundScript:
-        return BoundScript(self.port, Script(source))
+        return BoundScript(self.port, _script(source))
 
     def subscribe(self, *channels: str, patterns: Sequence[str] = ()) -> Subscription:
         return Subscription(_subscription(self, channels, patterns))
@@ -211,6 +218,12 @@ class Subscription:
             raise StopIteration from None
         assert message is not None  # noqa: S101 - without a timeout there is always one
         return message
+
+
+def _script(source: str) -> Script:
+    from .port.scripts import Script  # on use: a bay without scripts needs no digests
+
+    return Script(source)
 
 
 def _subscription(bay: AsyncCommands | Commands, channels: Sequence[str], patterns: Sequence[str]) -> Subscribed:

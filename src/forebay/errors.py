@@ -103,7 +103,14 @@ class LoaderCancelled(ForebayError):
 
 
 class Unavailable(ForebayError):
-    """The server cannot be reached or does not answer. The same call may succeed later."""
+    """The server cannot be reached or does not answer. The same call may succeed later.
+
+    ``waited`` is for how many seconds the command had been under way, where that is known; ``final`` says that all repeats
+    which were safe have been made.
+    """
+
+    waited: float = 0.0
+    final: bool = False
 
 
 class ConnectFailed(Unavailable):

@@ -290,13 +290,10 @@ def test_what_cannot_be_held_is_a_violation_and_no_other_error(wire: bytes) -> N
 
 @quick
 @given(st.data(), st.lists(REPLIES, min_size=1, max_size=4))
-def test_an_attribute_is_never_taken_for_the_reply_that_it_precedes(data: st.DataObject, replies: list[Frame]) -> None:
-    """RESP3 lets a server put an attribute before any reply. Who cannot tell them apart must give the connection up."""
-    where = data.draw(st.integers(0, len(replies) - 1))
-    attribute = Frame(b"|1\r\n+ttl\r\n:3600\r\n", "")
-    wire = b"".join(frame.wire for frame in [*replies[:where], attribute, *replies[where:]])
+def test_an_attribute_before_an_answer_is_never_taken_for_it(data: st.DataObject, replies: list[Frame]) -> None:
+    """RESP3 lets a server put an attribute before any reply; no server does that unasked. Seen where an answer begins, it ends the session."""
+    wire = b"|1\r\n+ttl\r\n:3600\r\n" + b"".join(frame.wire for frame in replies)
     session, places, _ = asked(len(replies))
     received(session, pieces(data.draw, wire))
     session.fail(lambda: ConnectionLost("given up"))
-    for place, frame in zip(places, replies, strict=True):
-        assert isinstance(place.got[0], ConnectionLost) or spell(place.got[0]) == frame.value
+    assert all(isinstance(place.got[0], ConnectionLost) for place in places)

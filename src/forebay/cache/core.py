@@ -14,7 +14,7 @@ from ..durations import Duration, to_ms
 from ..errors import CacheMiss, DecodeError, MissingTTL, ServerError, Unavailable
 from ..events import ReadFailed, Reporter, Undecodable, WriteFailed
 from ..keys import Key, Namespace
-from ..port.port import Arg, Port, Reply
+from ..port.port import Arg, Port, raise_refusal
 from .flights import Flights
 from .loading import Loading
 from .tally import CacheStats, Tally
@@ -46,6 +46,7 @@ class CacheCore(Generic[T]):
         if on_outage not in ("fallback", "raise"):
             raise ValueError(f"on_outage={on_outage!r} is unknown: use 'fallback' or 'raise'")
         self._port = port
+        self._get = port.get
         self._execute = port.execute
         self._space = space
         self._type = type
@@ -86,10 +87,9 @@ class CacheCore(Generic[T]):
         """
         name = self._space.name(key)
         try:
-            data = await self._execute("GET", name)
+            data = await self._get(name)
         except Unavailable as error:
-            self._read_failed("get", key, error)
-            data = None
+            data = await self._get_again(error, key, name)
         if data is None:
             self._tally.misses += 1
             return default
@@ -189,7 +189,7 @@ class CacheCore(Generic[T]):
         self._flights.void(entries)
         try:
             replies = await self._port.execute_many([("SET", name, packed, *lifetime) for name, packed in entries.items()])
-            _raise_refusal(replies)
+            raise_refusal(replies)
         except Unavailable as error:
             self._write_failed("set_many", list(mapping), error)
 
@@ -215,7 +215,7 @@ class CacheCore(Generic[T]):
         if ttl is not None:
             return bool(await self._execute("PEXPIRE", name, to_ms(ttl)))
         replies = await self._port.execute_many([("PERSIST", name), ("EXISTS", name)])
-        _raise_refusal(replies)
+        raise_refusal(replies)
         return bool(replies[1])
 
     # invalidation
@@ -320,6 +320,13 @@ class CacheCore(Generic[T]):
             "delete the key, or read it with the type that wrote it"
         )
 
+    async def _get_again(self, error: Unavailable, key: Key, name: str) -> bytes | None:
+        try:
+            return await self._port.again(error, ("GET", name))  # type: ignore[no-any-return]
+        except Unavailable as final:
+            self._read_failed("get", key, final)
+            return None
+
     def _read_failed(self, operation: str, key: object, error: Unavailable) -> None:
         if not self._falls_back:
             raise error
@@ -341,9 +348,3 @@ class CacheCore(Generic[T]):
 
 def _px(ttl: Duration | None) -> tuple[Arg, ...]:
     return () if ttl is None else ("PX", to_ms(ttl))
-
-
-def _raise_refusal(replies: list[Reply]) -> None:
-    for reply in replies:
-        if isinstance(reply, ServerError):
-            raise reply

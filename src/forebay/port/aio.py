@@ -60,6 +60,9 @@ class AioPort:
         self.route = route
         self.waiting = waiting
         self._reporter = reporter
+        self.get = route.get
+        self.send = route.send
+        self.again = route.again
         self.execute = route.execute
         self.execute_many = route.execute_many
         self.transaction = route.transaction

@@ -50,6 +50,9 @@ class BlockingPort:
         self.route = route
         self.waiting = waiting
         self._reporter = reporter
+        self.get = route.get
+        self.send = route.send
+        self.again = route.again
         self.execute = route.execute
         self.execute_many = route.execute_many
         self.transaction = route.transaction

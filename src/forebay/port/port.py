@@ -7,14 +7,17 @@ coroutine with a single ``send(None)``.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ..colours import complete
+from ..errors import ServerError, Unavailable
 from ..wire.resp import Arg, Reply
-from ..wire.stats import WireStats
-from ..wire.subscription import Message
 
-__all__ = ["Arg", "Loader", "Port", "Promise", "Reply", "Subscribed", "complete"]
+if TYPE_CHECKING:
+    from ..wire.stats import WireStats
+    from ..wire.subscription import Message
+
+__all__ = ["Arg", "Loader", "Port", "Promise", "Reply", "Subscribed", "complete", "raise_refusal"]
 
 T = TypeVar("T")
 
@@ -54,6 +57,15 @@ class Port(Protocol):
     def execute(self, *args: Arg, timeout: float | None = None, idempotent: bool = False, replica: bool = False) -> Awaitable[Reply]:
         """Send one command; raise its refusal. *timeout* is in seconds; *idempotent* allows repeats, *replica* old answers."""
 
+    def get(self, name: str) -> Awaitable[Reply]:
+        """``GET`` *name*, once. What is `Unavailable` goes to `again`."""
+
+    def send(self, *args: Arg) -> Awaitable[Reply]:
+        """Send one command, once; raise its refusal. What is `Unavailable` goes to `again`."""
+
+    def again(self, error: Unavailable, args: tuple[Arg, ...], *, idempotent: bool = False) -> Awaitable[Reply]:
+        """Repeat what failed with *error* where that is safe, or raise it."""
+
     def execute_many(
         self, commands: Sequence[tuple[Arg, ...]], *, timeout: float | None = None, idempotent: bool = False, replica: bool = False
     ) -> Awaitable[list[Reply]]:
@@ -82,3 +94,10 @@ class Port(Protocol):
 
     def stats(self) -> WireStats:
         """Count connections and commands in flight."""
+
+
+def raise_refusal(replies: list[Reply]) -> None:
+    """Raise the first refusal among *replies*, if there is one."""
+    for reply in replies:
+        if isinstance(reply, ServerError):
+            raise reply

@@ -35,7 +35,6 @@ class Call:
         *,
         idempotent: bool = False,
         replica: bool = False,
-        began: float | None = None,
     ) -> None:
         self.commands = commands
         self.packed = [pack(command) for command in commands]
@@ -43,7 +42,7 @@ class Call:
         self._check()
         blocks = max(blocks_for(traits, command) for traits, command in zip(self.traits, commands, strict=True))
         self.timeout = blocks + settings.read_timeout if timeout is None else timeout
-        self.deadline = (time.monotonic() if began is None else began) + self.timeout
+        self.deadline = time.monotonic() + self.timeout
         self.lane = blocks > 0 or self.timeout > settings.read_timeout or sum(map(len, self.packed)) > settings.large_value
         self.replica = replica
         self.asking = False

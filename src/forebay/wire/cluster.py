@@ -67,6 +67,9 @@ class Cluster(Route):
 
     # what a cluster knows
 
+    def _node_of(self, key: bytes) -> Node | None:
+        return self._by_slot[slot_of(key)]
+
     def _node_at_once(self, args: tuple[Arg, ...], traits: Traits) -> Node | None:
         at = traits.key_at
         return self._by_slot[slot_of(args[at])] if 0 < at < len(args) else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from msgspec import Struct
 
 from ..errors import ConnectFailed
@@ -31,7 +29,8 @@ def credentials_of(settings: Settings) -> Credentials:
     username = settings.username or "default"
     if settings.password_file is not None:
         try:
-            text = Path(settings.password_file).read_text()
+            with open(settings.password_file, encoding="utf-8") as file:
+                text = file.read()
         except (OSError, UnicodeDecodeError) as error:
             raise ConnectFailed(f"REDIS_PASSWORD_FILE={settings.password_file!r} cannot be read: {type(error).__name__}") from error
         if not text.strip("\r\n"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 __all__ = ["Deadlines"]
@@ -56,6 +57,10 @@ class Deadlines:
     def silent(self, now: float) -> bool:
         """Whether the peer has owed a reply, and sent nothing, for as long as ``silence``."""
         return self.sent_places > self.answered and now - self.heard_at >= self.silence
+
+    def oldest_wait(self, now: float) -> float:
+        """Return for how long the oldest unanswered batch has been waiting."""
+        return max(0.0, now - (self._batches[0][0] - self.timeout)) if self._batches and self.timeout < math.inf else 0.0
 
     def next_look(self) -> float | None:
         """Return when to look again, or None while nothing is awaited."""

@@ -282,6 +282,7 @@ class Link(asyncio.Protocol):
     def _lost(self) -> ConnectionLost:
         error = ConnectionLost(f"connection to {self.address} lost while its reply was awaited: {self.broken}")
         error.__cause__ = self.broken
+        error.waited = self._deadlines.oldest_wait(self._loop.time())
         return error
 
     async def _say_farewell(self) -> AsyncGenerator[None, None]:

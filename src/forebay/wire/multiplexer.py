@@ -194,7 +194,11 @@ class Multiplexer:
             self._forget_closed_loops()
             dial = self._dials[loop] = loop.create_task(self._dial(loop), name="forebay-dial")
             dial.add_done_callback(lambda done: self._dial_ended(loop, done))
-        return await asyncio.shield(dial)
+        try:
+            return await asyncio.shield(dial)
+        except ForebayError as error:
+            own = type(error)(*error.args)  # an error, with its traceback and its fate, belongs to one caller
+            raise own from error
 
     def _dial_ended(self, loop: _Loop, dial: asyncio.Task[Link]) -> None:
         if self._dials.get(loop) is dial:

@@ -5,11 +5,10 @@ The topologies are its subclasses: they know which node that is, and how to lear
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from ..errors import CircuitOpen, Closed, Redirected, Refused, ServerError, Unavailable
+from ..errors import CircuitOpen, Closed, OutcomeUnknown, Redirected, Refused, ServerError, Unavailable
 from .call import Call, Pipeline, Transaction
 from .commands import Traits, traits_of
 from .node import MakeNode, Node, Setup, Stream
@@ -51,20 +50,42 @@ class Route:
             Unavailable: it did not run, see its subclasses for why.
             ServerError: the server refused.
         """
+        if timeout is not None or replica:
+            return await self._perform(Call([args], self._settings, timeout, idempotent=idempotent, replica=replica))
+        try:
+            return await self.send(*args)
+        except Unavailable as error:
+            return await self.again(error, args, idempotent=idempotent)
+
+    def send(self, *args: Arg) -> Awaitable[Reply]:
+        """Send one command, and only once: await what is returned, and hand what is `Unavailable` to `again`.
+
+        This is the short way that every command takes first: on asyncio it is a future of the connection, and no coroutine.
+        """
         packed = pack(args)
         traits = traits_of(args[0])
-        if timeout is not None or replica or not traits.plain or len(packed) > self._large:
-            return await self._perform(Call([args], self._settings, timeout, idempotent=idempotent, replica=replica))
-        node = self._node_at_once(args, traits)
+        if traits.plain and len(packed) <= self._large:
+            node = self._node_at_once(args, traits)
+            if node is not None:
+                return node.send(packed)
+        return self._perform(Call([args], self._settings))
+
+    def get(self, name: str) -> Awaitable[Reply]:
+        """``send("GET", name)``, shorter still: most of what a cache does is this."""
+        key = name.encode()
+        node = self._node_of(key)
         if node is None:
-            return await self._perform(Call([args], self._settings, idempotent=idempotent))
-        began = time.monotonic()
-        try:
-            return await node.send(packed)
-        except Unavailable as error:
-            call = Call([args], self._settings, idempotent=idempotent, began=began)
-            call.node = node
-            return await self._again(call, error)
+            return self._perform(Call([("GET", key)], self._settings))
+        return node.send(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key))
+
+    async def again(self, error: Unavailable, args: tuple[Arg, ...], *, idempotent: bool = False) -> Reply:
+        """Do what is right after `send` failed with *error*: repeat, or raise it. Raises as `execute`."""
+        if error.final and not (idempotent and isinstance(error, OutcomeUnknown)):
+            raise error
+        call = Call([args], self._settings, idempotent=idempotent)
+        call.deadline -= error.waited
+        call.node = self._node_at_once(args, call.traits[0])
+        return await self._again(call, error)
 
     async def execute_many(
         self, commands: Sequence[tuple[Arg, ...]], *, timeout: float | None = None, idempotent: bool = False, replica: bool = False
@@ -121,6 +142,10 @@ class Route:
 
     # what a topology knows
 
+    def _node_of(self, key: bytes) -> Node | None:
+        """Return the node that holds *key*, or None if it takes more than that to find."""
+        raise NotImplementedError
+
     def _node_at_once(self, _args: tuple[Arg, ...], _traits: Traits) -> Node | None:
         """Return the node for a plain command, or None if it takes more than that to find."""
         raise NotImplementedError
@@ -162,14 +187,15 @@ class Route:
         while not call.spent:
             moved = await self._learn(error, call)
             if not (may_repeat(error, repeatable=call.repeatable) or (moved and isinstance(error, CircuitOpen))):
-                raise error
+                break
             attempt += 1
             if not await self._pause_before(attempt, error, call):
-                raise error
+                break
             try:
                 return await self._attempt(call)
             except Unavailable as another:
                 error = another
+        error.final = True
         raise error
 
     async def _pause_before(self, attempt: int, error: Unavailable, call: Call) -> bool:

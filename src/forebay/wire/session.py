@@ -6,18 +6,14 @@ is dropped. Rule 3: after any anomaly the session is over; every slot still wait
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from ..errors import ProtocolViolation, ServerError
 from .resp import NOT_ENOUGH, Push, Reply, new_reader
 
 __all__ = ["Batch", "Nobody", "Session", "Slot"]
-
-
-_MAY_BE_ATTRIBUTE: Final = re.compile(rb"(?:\A|\n)\|")
 
 
 class Slot(Protocol):
@@ -85,7 +81,7 @@ class Session:
         self.slots: deque[Slot] = deque()
         self._reader = new_reader()
         self._on_push = on_push
-        self._partial = False  # part of a frame has arrived
+        self._partial = False  # part of a frame may have arrived; known for sure while nothing is awaited
         self._stray = False  # part of a frame arrived while nothing was asked: only a push may begin like that
 
     def receive(self, data: bytes) -> int:
@@ -94,31 +90,22 @@ class Session:
         Raises:
             ProtocolViolation: the bytes are no reply, or a reply to nothing. The connection must be dropped.
         """
-        if b"|" not in data:
-            return self._take(data)
-        answered = begin = 0
-        for match in _MAY_BE_ATTRIBUTE.finditer(data):  # the parser would take an attribute for a reply, and all would shift by one
-            answered += self._take(data[begin : match.end() - 1])
-            begin = match.end() - 1
-            if not self._partial:
-                raise ProtocolViolation("an attribute arrived that nobody had asked for")
-        return answered + self._take(data[begin:])
-
-    def _take(self, data: bytes) -> int:
+        if not self._partial and data[:1] == b"|":
+            # The parser would take it for a reply, and all would shift by one. No server sends one unless it is told to.
+            raise ProtocolViolation("an attribute arrived that nobody had asked for")
         reader, slots = self._reader, self.slots
         gets, has_data = reader.gets, reader.has_data
         answered = 0
         stray = self._stray
         reader.feed(data)
-        partial = bool(data) or self._partial
-        while partial:
+        self._partial = self._partial or bool(data)
+        while True:
             try:
                 reply = gets()
             except (TypeError, MemoryError) as error:
                 raise ProtocolViolation(f"a reply that cannot be held: {error!r}") from error
             if reply is NOT_ENOUGH:
                 break
-            partial = has_data()  # only right behind a whole frame does that mean what it says
             kind = type(reply)
             if kind is Push:
                 if self._on_push is not None:
@@ -134,8 +121,10 @@ class Session:
             else:
                 raise ProtocolViolation("a reply arrived that nobody had asked for")
             stray = False
-        self._partial = partial
-        self._stray = stray if slots else partial
+            if not slots and not has_data():  # which says so right behind a whole frame only
+                self._partial = False
+                break
+        self._stray = stray if slots else self._partial
         return answered
 
     @property

@@ -58,6 +58,9 @@ class Standalone(Route):
         await super().close()
         await self._locator.close()
 
+    def _node_of(self, _key: bytes) -> Node | None:
+        return self._node
+
     def _node_at_once(self, _args: tuple[Arg, ...], _traits: Traits) -> Node | None:
         return self._node
 
@@ -83,8 +86,9 @@ class Standalone(Route):
             return False
         if self._locator.follows:
             return await self._ask_again(call.node, 0.0 if isinstance(error, CircuitOpen) else call.left())
-        if demoted and self._node is not None and self._node is call.node:
+        if demoted and self._node is not None and self._node is call.node and time.monotonic() - self._asked_at > _ASK_EVERY:
             # behind a name that may stand for another server by now
+            self._asked_at = time.monotonic()
             self._replace(self._make_node(self._node.address, self._node.role, self._setup))
             return True
         return False

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from .latency import LatencyStats
-from .resilience import BreakerState
 
 __all__ = ["Meter", "NodeStats", "WireStats"]
 
@@ -39,7 +38,7 @@ class NodeStats(Struct, frozen=True):
 
     address: str
     role: str
-    breaker: BreakerState
+    breaker: str
     connections: int
     idle: int
     in_flight: int

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from ..errors import Closed, ConnectFailed, ConnectionLost, InvalidCommand
 from ..events import Reporter, SubscriptionInterrupted
-from .node import Stream
 from .resilience import pause_before
 from .resp import Arg, Push, pack
-from .route import Route
-from .waiting import Waiting
+
+if TYPE_CHECKING:
+    from .node import Stream
+    from .route import Route
+    from .waiting import Waiting
 
 __all__ = ["Message", "SubscriptionCore"]
 
