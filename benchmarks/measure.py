@@ -11,14 +11,16 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.peers import AsyncRead, Peer, Server, SyncRead, expect
+from benchmarks.workload import AsyncCall, Expect, Peer, Server, SyncCall
 
-_BURST = 20  # reads between two looks at the clock
+_BURST = 20  # calls between two looks at the clock
+_CROWD = 128  # from so many callers on, a burst of all of them would outlast a turn
+_CROWD_BURST = 5
 
 
 @dataclass
 class Series:
-    """What one peer did in each round: reads per second, and CPU seconds of this process per read."""
+    """What one peer did in each round: calls per second, and CPU seconds of this process per call."""
 
     name: str
     rates: list[float] = field(default_factory=list)
@@ -38,39 +40,40 @@ def ratio(one: Series, other: Series) -> float:
     return statistics.median(a / b for a, b in zip(one.rates, other.rates, strict=True))
 
 
-async def measure_async(peers: Sequence[Peer], server: Server, callers: int, rounds: int, seconds: float) -> list[Series]:
-    """Measure asyncio peers with so many concurrent callers."""
+async def measure_async(peers: Sequence[Peer], server: Server, callers: int, rounds: int, seconds: float, expect: Expect) -> list[Series]:
+    """Measure asyncio peers with so many concurrent callers, or as many as the peer says."""
     series = [Series(peer.name) for peer in peers]
+    sizes = [peer.callers or callers for peer in peers]
     async with AsyncExitStack() as stack:
-        reads: list[AsyncRead] = [await stack.enter_async_context(peer.open(server, callers)) for peer in peers]
-        right = [expect(await read()) for read in reads]
-        for read, reply in zip(reads, right, strict=True):
-            await _run_async(read, reply, callers, seconds / 5)
+        calls: list[AsyncCall] = [await stack.enter_async_context(peer.open(server, size)) for peer, size in zip(peers, sizes, strict=True)]
+        right = [expect(await call()) for call in calls]
+        for call, reply, size in zip(calls, right, sizes, strict=True):
+            await _run_async(call, reply, size, seconds / 5)
         for number in range(rounds):
             for index in _rotated(len(peers), number):
-                count, wall, cpu = await _run_async(reads[index], right[index], callers, seconds)
+                count, wall, cpu = await _run_async(calls[index], right[index], sizes[index], seconds)
                 series[index].rates.append(count / wall)
                 series[index].cpu.append(cpu / count)
-        for read in reads:
-            expect(await read())
+        for call in calls:
+            expect(await call())
     return series
 
 
-def measure_threads(peers: Sequence[Peer], server: Server, threads: int, rounds: int, seconds: float) -> list[Series]:
+def measure_threads(peers: Sequence[Peer], server: Server, threads: int, rounds: int, seconds: float, expect: Expect) -> list[Series]:
     """Measure blocking peers with so many threads."""
     series = [Series(peer.name) for peer in peers]
     with ExitStack() as stack:
-        reads: list[SyncRead] = [stack.enter_context(peer.open(server, threads)) for peer in peers]
-        right = [expect(read()) for read in reads]
-        for read, reply in zip(reads, right, strict=True):
-            _run_threads(read, reply, threads, seconds / 5)
+        calls: list[SyncCall] = [stack.enter_context(peer.open(server, threads)) for peer in peers]
+        right = [expect(call()) for call in calls]
+        for call, reply in zip(calls, right, strict=True):
+            _run_threads(call, reply, threads, seconds / 5)
         for number in range(rounds):
             for index in _rotated(len(peers), number):
-                count, wall, cpu = _run_threads(reads[index], right[index], threads, seconds)
+                count, wall, cpu = _run_threads(calls[index], right[index], threads, seconds)
                 series[index].rates.append(count / wall)
                 series[index].cpu.append(cpu / count)
-        for read in reads:
-            expect(read())
+        for call in calls:
+            expect(call())
     return series
 
 
@@ -78,25 +81,26 @@ def _rotated(size: int, by: int) -> list[int]:
     return [(index + by) % size for index in range(size)]
 
 
-async def _run_async(read: AsyncRead, right: Any, callers: int, seconds: float) -> tuple[int, float, float]:
+async def _run_async(call: AsyncCall, right: Any, callers: int, seconds: float) -> tuple[int, float, float]:
     count = 0
+    burst = range(_BURST if callers < _CROWD else _CROWD_BURST)
     began, cpu = time.perf_counter(), time.process_time()
     until = began + seconds
 
     async def caller() -> None:
         nonlocal count
         while time.perf_counter() < until:
-            for _ in range(_BURST):
-                last = await read()
+            for _ in burst:
+                last = await call()
             if last != right:  # not expect(): decoding here would be charged to the raw peers
-                expect(last)
-            count += _BURST
+                raise _wrong(last)
+            count += len(burst)
 
     await asyncio.gather(*(caller() for _ in range(callers)))
     return count, time.perf_counter() - began, time.process_time() - cpu
 
 
-def _run_threads(read: SyncRead, right: Any, threads: int, seconds: float) -> tuple[int, float, float]:
+def _run_threads(call: SyncCall, right: Any, threads: int, seconds: float) -> tuple[int, float, float]:
     counts = [0] * threads
     wrong: list[Any] = []
     barrier = threading.Barrier(threads + 1)
@@ -106,7 +110,7 @@ def _run_threads(read: SyncRead, right: Any, threads: int, seconds: float) -> tu
         barrier.wait()
         while time.perf_counter() < until:
             for _ in range(_BURST):
-                last = read()
+                last = call()
             if last != right:
                 wrong.append(last)
                 return
@@ -121,5 +125,9 @@ def _run_threads(read: SyncRead, right: Any, threads: int, seconds: float) -> tu
     for worker in workers:
         worker.join()
     if wrong:
-        expect(wrong[0])
+        raise _wrong(wrong[0])
     return sum(counts), time.perf_counter() - began, time.process_time() - cpu
+
+
+def _wrong(reply: Any) -> RuntimeError:
+    return RuntimeError(f"a peer changed its answer: {str(reply)[:200]}")
