@@ -14,7 +14,7 @@ from .cache.flights import Flights
 from .cache.tally import CacheStats, Tally
 from .colours import complete, documented_like
 from .commands import AsyncCommands, Commands
-from .durations import Duration
+from .durations import Duration, to_seconds
 from .errors import ConnectFailed
 from .events import Hook, Reporter
 from .keys import Namespace, check_prefix
@@ -45,12 +45,21 @@ class Stats(Struct, frozen=True):
 class _Bay(Generic[P]):
     """What both colours hold: settings, reporter, tallies and flights, and the embedded server if there is one."""
 
-    def __init__(self, url: str | None, settings: Settings | None, prefix: str, required: bool, on_event: Hook | None) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        settings: Settings | None,
+        prefix: str,
+        required: bool,
+        on_event: Hook | None,
+        log_stats_every: Duration | None,
+    ) -> None:
         if url is not None and settings is not None:
             raise TypeError("give either a url or settings=, not both")
         self.settings = settings or (Settings.from_env() if url is None else Settings.from_url(url))
         self.prefix = check_prefix(prefix)
         self._required = required
+        self._log_stats_every = None if log_stats_every is None else to_seconds(log_stats_every)
         self._reporter = Reporter(on_event)
         self._tallies: dict[str, Tally] = {}
         self._embedded = _private_server() if self.settings.topology == "embedded" else None
@@ -77,6 +86,13 @@ class _Bay(Generic[P]):
             "reporter": self._reporter,
         }
 
+    def _log_stats(self) -> None:
+        if self._log_stats_every is not None:
+            from .wire.statslog import log_stats
+
+            waiting = self.port.waiting
+            waiting.spawn(log_stats(waiting, self._log_stats_every, self.port.stats, self.settings.where), "forebay-stats")
+
     def stats(self) -> Stats:
         """Return a snapshot of connections, caches and reported events."""
         caches = {namespace: tally.stats() for namespace, tally in self._tallies.items()}
@@ -97,6 +113,7 @@ class AsyncForebay(AsyncCommands, _Bay["AioPort"]):
         prefix: stands before every key, so that two applications on one server never meet.
         required: whether `connect` (and ``async with``) fails when the server is away. With False the bay starts without it.
         on_event: receives what is reported, see `forebay.events`.
+        log_stats_every: logs a line of the wire's counts so often, once connected (logger ``forebay``, level INFO).
 
     Raises:
         SettingsError: the URL or a variable cannot be read.
@@ -111,8 +128,9 @@ class AsyncForebay(AsyncCommands, _Bay["AioPort"]):
         prefix: str = "",
         required: bool = True,
         on_event: Hook | None = None,
+        log_stats_every: Duration | None = None,
     ) -> None:
-        super().__init__(url, settings, prefix, required, on_event)
+        super().__init__(url, settings, prefix, required, on_event, log_stats_every)
 
     def _make_port(self) -> AioPort:
         from .port.aio import AioPort  # on use: threads need no asyncio, and the other way round
@@ -169,6 +187,7 @@ class AsyncForebay(AsyncCommands, _Bay["AioPort"]):
         except BaseException:
             await self.close()
             raise
+        self._log_stats()
         return self
 
     async def ping(self) -> float:
@@ -207,6 +226,7 @@ class Forebay(Commands, _Bay["BlockingPort"]):
         prefix: stands before every key, so that two applications on one server never meet.
         required: whether `connect` (and ``with``) fails when the server is away. With False the bay starts without it.
         on_event: receives what is reported, see `forebay.events`.
+        log_stats_every: logs a line of the wire's counts so often, once connected (logger ``forebay``, level INFO).
 
     Raises:
         SettingsError: the URL or a variable cannot be read.
@@ -221,8 +241,9 @@ class Forebay(Commands, _Bay["BlockingPort"]):
         prefix: str = "",
         required: bool = True,
         on_event: Hook | None = None,
+        log_stats_every: Duration | None = None,
     ) -> None:
-        super().__init__(url, settings, prefix, required, on_event)
+        super().__init__(url, settings, prefix, required, on_event, log_stats_every)
 
     def _make_port(self) -> BlockingPort:
         from .port.blocking import BlockingPort
@@ -259,6 +280,7 @@ class Forebay(Commands, _Bay["BlockingPort"]):
         except BaseException:
             self.close()
             raise
+        self._log_stats()
         return self
 
     def ping(self) -> float:

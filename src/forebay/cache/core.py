@@ -213,8 +213,8 @@ class CacheCore(Generic[T]):
         """
         name = self._space.name(key)
         if ttl is not None:
-            return bool(await self._execute("PEXPIRE", name, to_ms(ttl)))
-        replies = await self._port.execute_many([("PERSIST", name), ("EXISTS", name)])
+            return bool(await self._execute("PEXPIRE", name, to_ms(ttl), idempotent=True))
+        replies = await self._port.execute_many([("PERSIST", name), ("EXISTS", name)], idempotent=True)
         raise_refusal(replies)
         return bool(replies[1])
 
@@ -229,7 +229,7 @@ class CacheCore(Generic[T]):
         """
         names = [self._space.name(key) for key in keys]
         self._flights.void(names)
-        return int(await self._execute("UNLINK", *names)) if names else 0
+        return int(await self._execute("UNLINK", *names, idempotent=True)) if names else 0
 
     async def delete_matching(self, pattern: str) -> int:
         """Remove the keys of this namespace that match the glob *pattern* (``*``, ``?``, ``[...]``); return how many there were.
@@ -256,7 +256,7 @@ class CacheCore(Generic[T]):
         while True:
             cursor, names = await self._execute("SCAN", cursor, "MATCH", match, "COUNT", _SCAN_COUNT)
             if names:
-                removed += await self._execute("UNLINK", *names)
+                removed += await self._execute("UNLINK", *names, idempotent=True)
             if cursor == b"0":
                 return removed
 

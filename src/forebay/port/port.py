@@ -16,6 +16,7 @@ from ..wire.resp import Arg, Reply
 if TYPE_CHECKING:
     from ..wire.stats import WireStats
     from ..wire.subscription import Message
+    from ..wire.waiting import Waiting
 
 __all__ = ["Arg", "Loader", "Port", "Promise", "Reply", "Subscribed", "complete", "raise_refusal"]
 
@@ -53,6 +54,10 @@ class Subscribed(Protocol):
 
 class Port(Protocol):
     """Commands, loaders, and waiting, in one colour."""
+
+    @property
+    def waiting(self) -> Waiting:
+        """Pauses and background work."""
 
     def execute(self, *args: Arg, timeout: float | None = None, idempotent: bool = False, replica: bool = False) -> Awaitable[Reply]:
         """Send one command; raise its refusal. *timeout* is in seconds; *idempotent* allows repeats, *replica* old answers."""

@@ -1,8 +1,9 @@
 """threads: whoever finds every turn taken queues a command, and the next thread with a turn sends all that wait in one write.
 
-A thread that sleeps on a socket costs two hand-overs of the interpreter lock, and a command sent along with others costs
-none. Turns pass from thread to thread in the order of arrival. No command is in two hands: it is in the queue, or taken out
-of it by exactly one thread, which settles it or passes its own turn on to the thread behind it.
+A thread that sleeps on a socket costs two hand-overs of the interpreter lock, and a command sent along with others costs none.
+Those who were sent along wake one another, each the next one: woken all at once they would fight for the lock. Turns pass from
+thread to thread in the order of arrival. No command is in two hands: it is in the queue, or taken out of it by exactly one
+thread, which settles it or passes its own turn on to the thread behind it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 from ..errors import ConnectionLost, Overloaded
@@ -23,21 +25,23 @@ _MOST: Final = 64  # commands in one write
 class _Waiting:
     """A queued command and the thread that sleeps behind it."""
 
-    __slots__ = ("bell", "error", "has_turn", "packed", "reply", "settled")
+    __slots__ = ("bell", "error", "has_turn", "left", "next", "packed", "reply", "rung", "settled")
 
     def __init__(self, packed: bytes) -> None:
         self.packed = packed
-        self.bell = threading.Lock()  # held until it is settled, or has the turn
+        self.bell = threading.Lock()  # held until it is settled and its turn to wake has come, or has the turn to send
         self.bell.acquire()
         self.has_turn = False
         self.settled = False
+        self.rung = False
+        self.left = False
+        self.next: list[_Waiting] = []  # whom to wake next; whoever takes it out does so
         self.reply: Reply = None
         self.error: Exception | None = None
 
     def settle(self, reply: Reply) -> None:
         self.reply = reply
         self.settled = True
-        self.bell.release()
 
     def fail(self, error: BaseException) -> None:
         if isinstance(error, Exception):
@@ -46,7 +50,26 @@ class _Waiting:
             self.error = ConnectionLost(f"the thread that sent this command along with its own was ended by {type(error).__name__}")
         self.error.__cause__ = error
         self.settled = True
+
+    def ring(self) -> None:
+        """Wake the thread; if it has left meanwhile, the one behind it."""
+        self.rung = True
         self.bell.release()
+        if self.left:
+            self.ring_next()
+
+    def ring_next(self) -> None:
+        try:
+            behind = self.next.pop()
+        except IndexError:  # there is none, or it was woken already
+            return
+        behind.ring()
+
+    def leave(self) -> None:
+        """The thread was interrupted, and will not hear the bell: see to it that the one behind is woken all the same."""
+        self.left = True
+        if self.rung:
+            self.ring_next()
 
     def outcome(self) -> Reply:
         if self.error is not None:
@@ -78,6 +101,7 @@ class Combiner:
             waiting = _Waiting(packed)
             self._wait(waiting)
             if not waiting.has_turn:
+                waiting.ring_next()
                 return waiting.outcome()
         along: list[_Waiting] = []
         try:
@@ -85,15 +109,20 @@ class Combiner:
                 return self._one(packed)
             self._take_along(along)
             first, *others = self._many([packed, *(waiting.packed for waiting in along)])
-            while along:
-                along.pop().settle(others.pop())
+            for waiting, reply in zip(along, others, strict=True):
+                waiting.settle(reply)
         except BaseException as error:
             for waiting in along:
-                waiting.fail(error)
+                if not waiting.settled:
+                    waiting.fail(error)
             raise
         else:
             return first
         finally:
+            for waiting, behind in pairwise(along):
+                waiting.next.append(behind)
+            if along:
+                along[0].ring()
             self._pass_turn()
 
     @property
@@ -126,7 +155,7 @@ class Combiner:
                     return
             else:
                 waiting.has_turn = True
-                waiting.bell.release()
+                waiting.ring()
                 return
 
     def _wait(self, waiting: _Waiting) -> None:
@@ -149,10 +178,12 @@ class Combiner:
             raise
         except BaseException:  # interrupted: what cannot be withdrawn must be waited for, for it may be given the turn
             if not self._withdraw(waiting):
-                if not (waiting.settled or waiting.has_turn):  # else the bell has rung, and may have been heard
+                if not (waiting.settled or waiting.has_turn):  # else the bell may have rung, and been heard
                     waiting.bell.acquire()
                 if waiting.has_turn:
                     self._pass_turn()
+                else:
+                    waiting.leave()
             raise
 
     def _withdraw(self, waiting: _Waiting) -> bool:

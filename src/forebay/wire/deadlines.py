@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 
 __all__ = ["Deadlines"]
 
@@ -24,14 +25,14 @@ class Deadlines:
         self.answered = 0
         self.heard_at = now
         self._told = 0  # places up to here were reported as overdue
-        self._batches: deque[tuple[float, int, int]] = deque()  # due, the count of places sent up to its end, its bytes
+        self._batches: deque[tuple[float, int, int, Sequence[bytes]]] = deque()  # due, places sent up to its end, bytes, commands
 
-    def sent(self, places: int, now: float, size: int = 0) -> None:
-        """Note that *places* more commands, of *size* bytes, left in one write."""
+    def sent(self, places: int, now: float, size: int = 0, commands: Sequence[bytes] = ()) -> None:
+        """Note that *places* more *commands*, of *size* bytes, left in one write."""
         if self.answered == self.sent_places:
             self.heard_at = now
         self.sent_places += places
-        self._batches.append((now + self.timeout, self.sent_places, size))
+        self._batches.append((now + self.timeout, self.sent_places, size, commands))
 
     def heard(self, answered: int, now: float) -> int:
         """Note that bytes arrived, and that they answered so many places; return the bytes of the batches that are done."""
@@ -45,7 +46,7 @@ class Deadlines:
     def overdue(self, now: float) -> int:
         """Return how many of the oldest unanswered places are newly past their deadline, counted from the oldest unanswered one."""
         past = self.answered
-        for due, end, _ in self._batches:
+        for due, end, _, _ in self._batches:
             if due > now:
                 break
             past = end
@@ -58,6 +59,13 @@ class Deadlines:
         """Whether the peer has owed a reply, and sent nothing, for as long as ``silence``."""
         return self.sent_places > self.answered and now - self.heard_at >= self.silence
 
+    def oldest(self) -> bytes | None:
+        """Return the oldest unanswered command, if commands were given."""
+        if not self._batches:
+            return None
+        _, end, _, commands = self._batches[0]
+        return commands[self.answered - end] if commands else None
+
     def oldest_wait(self, now: float) -> float:
         """Return for how long the oldest unanswered batch has been waiting."""
         return max(0.0, now - (self._batches[0][0] - self.timeout)) if self._batches and self.timeout < math.inf else 0.0
@@ -67,4 +75,4 @@ class Deadlines:
         if self.sent_places == self.answered:
             return None
         over = self.heard_at + self.silence
-        return min(over, next((due for due, end, _ in self._batches if end > self._told), over))
+        return min(over, next((due for due, end, _, _ in self._batches if end > self._told), over))

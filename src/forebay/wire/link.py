@@ -46,6 +46,7 @@ class Link(asyncio.Protocol):
         on_drop: Callable[[Link, BaseException], None],
         timeout: float | None = None,
         on_push: Callable[[Push], None] | None = None,
+        on_large: Callable[[bytes], None] | None = None,
     ) -> None:
         self.ready = False
         self.address = address
@@ -55,6 +56,8 @@ class Link(asyncio.Protocol):
         self._meter = meter
         self._latencies = latencies
         self._on_drop = on_drop
+        self._on_large = on_large
+        self._unfinished = 0  # bytes of a reply that takes more than one receive
         self._loop = asyncio.get_running_loop()
         self._session = Session(on_push)
         self._slots = self._session.slots
@@ -192,7 +195,10 @@ class Link(asyncio.Protocol):
         now = self._loop.time()
         self._meter.bytes_received += len(data)
         self._room += self._deadlines.heard(answered, now)
-        if answered:
+        if not answered:
+            self._note_large(len(data))
+        else:
+            self._unfinished = 0
             if self._breaker.troubled:
                 self._breaker.succeeded()
             sample = self._sample
@@ -233,11 +239,19 @@ class Link(asyncio.Protocol):
         if self._sample is None and self._greeted:
             self._sample = (self._deadlines.sent_places, name_in(out[0]), now)
         self._transport.write(data)
-        out.clear()
+        self._out = []
         self._meter.bytes_sent += len(data)
-        self._deadlines.sent(places, now, len(data))
+        self._deadlines.sent(places, now, len(data), out)
         if "look" not in self._timers and self._greeted and self._deadlines.timeout < math.inf:
             self._timers["look"] = self._loop.call_later(self._deadlines.timeout, self._look)
+
+    def _note_large(self, received: int) -> None:
+        """Part of a reply came, and nothing else: if that goes on it is a large one, which others should not stand behind again."""
+        before, self._unfinished = self._unfinished, self._unfinished + received
+        if self._on_large is not None and before <= self._settings.large_value < self._unfinished:
+            command = self._deadlines.oldest()
+            if command is not None:
+                self._on_large(command)
 
     def _call_waiters(self) -> None:
         """Give a turn to as many as there is room for; to all, once the link is broken: they look for another."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from ..errors import Closed, ConnectFailed, DeadlineExceeded, ForebayError, Overloaded, Unavailable
+from ..errors import Closed, ConnectFailed, DeadlineExceeded, ForebayError, Overloaded, ServerError, Unavailable
 from ..events import ConnectionDropped, NameRefused
 from ..forks import renew_after_fork
 from .address import Address
@@ -24,6 +24,7 @@ __all__ = ["Multiplexer"]
 _Loop = asyncio.AbstractEventLoop
 _PING: Final = pack(("PING",))
 _PROBE_TIMEOUT: Final = 0.5
+_MOST_LARGE: Final = 1024
 
 
 class Multiplexer:
@@ -39,6 +40,7 @@ class Multiplexer:
         self._links: dict[_Loop, Link] = {}
         self._lanes: dict[_Loop, Lanes] = {}
         self._dials: dict[_Loop, asyncio.Task[Link]] = {}
+        self._large: set[bytes] = set()  # commands whose last reply was large
         self._inherited: list[object] = []
         self._closed = False
         renew_after_fork(self)
@@ -58,6 +60,8 @@ class Multiplexer:
             Unavailable: see its subclasses for what happened.
             ServerError: the server refused.
         """
+        if self._large and packed in self._large:
+            return self._send_large(packed, timeout)
         if timeout is None:
             link = self._links.get(asyncio.get_running_loop())
             if link is not None and link.ready:
@@ -122,6 +126,20 @@ class Multiplexer:
             in_flight=sum(link.in_flight for link in links) + busy,
             **{name: getattr(meter, name) for name in Meter.__slots__},
         )
+
+    async def _send_large(self, packed: bytes, timeout: float | None) -> Reply:
+        """Send on a lane what had a large reply before, and remember no longer if the reply is small by now."""
+        (reply,) = await self.send_alone([packed], timeout)
+        if isinstance(reply, bytes | None) and len(reply or b"") <= self._settings.large_value:
+            self._large.discard(packed)
+        if isinstance(reply, ServerError):
+            raise reply
+        return reply
+
+    def _remember_large(self, command: bytes) -> None:
+        if len(self._large) >= _MOST_LARGE:
+            self._large.pop()
+        self._large.add(command)
 
     async def _send_when_ready(self, send: Callable[[Link], asyncio.Future[Reply]], timeout: float | None) -> Reply:
         limit = self._settings.read_timeout if timeout is None else timeout
@@ -261,7 +279,8 @@ class Multiplexer:
         loop, address, tls = asyncio.get_running_loop(), self.address, self._setup.tls
 
         def link() -> Link:
-            return Link(address, self._settings, self.breaker, self._meter, self._setup.latencies, on_drop, timeout, on_push)
+            large = self._remember_large if on_drop == self._on_drop else None
+            return Link(address, self._settings, self.breaker, self._meter, self._setup.latencies, on_drop, timeout, on_push, large)
 
         if address.path is not None:
             return (await loop.create_unix_connection(link, address.path))[1]

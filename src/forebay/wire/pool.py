@@ -28,7 +28,8 @@ __all__ = ["Pool"]
 
 _PROBE_AFTER: Final = 0.01  # a socket idle for longer is looked at before it is used
 _TURNS: Final = 4  # sockets that small commands share: with more, threads spend their time handing over the interpreter lock
-_LARGE: Final = 16 * 1024  # sent on a socket of its own, for the others would wait for the bytes to leave
+_LARGE: Final = 16 * 1024  # has a socket of its own, for the others would wait for the bytes
+_MOST_LARGE: Final = 1024
 _PING: Final = pack(("PING",))
 _PROBE_TIMEOUT: Final = 0.5
 _SPARE_FOR: Final = 300.0  # an idle socket above min_idle is closed after so many seconds
@@ -45,6 +46,7 @@ class Pool:
         self._settings = setup.settings
         self._meter = Meter()
         self._closed = False
+        self._large: set[bytes] = set()  # commands whose last reply was large
         self._idle: list[Connection] = []  # list.pop and list.append are atomic: the fast path takes no lock
         self.renew()
         renew_after_fork(self)
@@ -68,10 +70,14 @@ class Pool:
         """
         if timeout is not None:
             reply = self._many([packed], timeout)[0]
-        elif len(packed) > _LARGE:
+        elif len(packed) > _LARGE or packed in self._large:
             reply = self._one(packed)
+            if isinstance(reply, bytes | None) and len(reply or b"") <= _LARGE:
+                self._large.discard(packed)
         else:
             reply = self._combiner.call(packed)
+            if type(reply) is bytes and len(reply) > _LARGE and len(self._large) < _MOST_LARGE:
+                self._large.add(packed)
         if isinstance(reply, ServerError):
             raise reply
         return reply
