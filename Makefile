@@ -16,7 +16,7 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test test-system bench lock clean
+.PHONY: help setup run check format test test-system test-redis74 soak bench profile lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -47,10 +47,20 @@ test: $(STAMP) ## Every test that needs the Python registry alone, on real serve
 
 test-system: $(STAMP) ## The server tests on Debian's redis-server (installed if root)
 	bash tests/system/install.sh redis-server
-	FOREBAY_SERVER=/usr/bin/redis-server $(PYTEST) -n $(JOBS) tests/server tests/faults tests/system
+	FOREBAY_SERVER=/usr/bin/redis-server $(PYTEST) -n $(JOBS) tests/server tests/faults tests/topology tests/system
+
+test-redis74: $(STAMP) ## The server tests on Redis 7.4, from wheels of 60 MB (not part of CI)
+	server=$$(bash tests/system/redis74.sh $(BIN)/python build/redis-7.4) && \
+	FOREBAY_SERVER=$$server $(PYTEST) -n $(JOBS) -m "not system" tests/server tests/faults tests/topology
+
+soak: $(STAMP) ## A million operations with random cancellations: how many replies are crossed
+	FOREBAY_OPERATIONS=1000000 $(PYTEST) -s --timeout 1200 tests/faults/test_cancellation.py
 
 bench: $(STAMP) ## Forebay and its peers side by side, on this machine
 	$(BIN)/python -m benchmarks
+
+profile: $(STAMP) ## What one GET is made of, layer by layer
+	$(BIN)/python -m benchmarks --profile
 
 lock: ## Pin the newest versions that fit pyproject.toml into constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)

@@ -3,14 +3,62 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from forebay import AsyncForebay, EmbeddedServer, Forebay
+from forebay.colours import complete
+from tests.either import Either
+from tests.own_clients import Kind, ended
 
 CONFIGURED = ("REDIS_", "DATABASE_URL", "HOST", "PORT")
+COLOURS = ("asyncio", "threads")
+BEHAVIOUR = ("test_cache", "test_outage", "test_scripts", "test_single_flight")  # the same over a client of one's own
+OWN_CLIENTS = {
+    "asyncio over redis-py": Kind("redis", "asyncio", protocol=3, decodes=True),
+    "threads over redis-py": Kind("redis", "threads", protocol=2),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests in each colour, and the tests of behaviour over clients of one's own as well."""
+    more = list(OWN_CLIENTS) if metafunc.module.__name__.rpartition(".")[2] in BEHAVIOUR else []
+    wanted = {"either", "make_either"} & set(metafunc.fixturenames)
+    for name in sorted(wanted):
+        metafunc.parametrize(name, [*COLOURS, *more], indirect=True)
+    if more and not wanted:
+        for name, colour in (("bay", "asyncio"), ("sync_bay", "threads")):
+            if name in metafunc.fixturenames:
+                metafunc.parametrize(name, [colour, f"{colour} over redis-py"], indirect=True)
+
+
+class Opener:
+    """Makes bays of one colour, over Forebay's own wire or over a client made for it; *finish* closes both."""
+
+    def __init__(self, what: str) -> None:
+        self._kind = OWN_CLIENTS.get(what)
+        self._class: Any = AsyncForebay if what.startswith("asyncio") else Forebay
+        self._made: list[Any] = []
+        self._clients: list[Any] = []
+
+    def open(self, url: str | None = None, **options: Any) -> Any:
+        """Return a bay that is not connected yet."""
+        if self._kind is None:
+            bay = self._class(*() if url is None else (url,), **options)
+        else:
+            assert url is not None
+            self._clients.append(self._kind.client(url, **self._kind.patient))
+            bay = self._class(client=self._clients[-1], **options)
+        self._made.append(bay if self._class is AsyncForebay else Either(bay))
+        return self._made[-1]
+
+    async def finish(self) -> None:
+        for bay in self._made:
+            await bay.close()
+        for client in self._clients:
+            await ended(client)
 
 
 @pytest.fixture(autouse=True)
@@ -40,61 +88,30 @@ def prefix() -> str:
 
 
 @pytest.fixture
-async def bay(url: str, prefix: str) -> AsyncIterator[AsyncForebay]:
-    async with AsyncForebay(url, prefix=prefix) as opened:
-        yield opened
+async def bay(request: pytest.FixtureRequest, url: str, prefix: str) -> AsyncIterator[AsyncForebay]:
+    opener = Opener(getattr(request, "param", "asyncio"))
+    yield await opener.open(url, prefix=prefix).connect()
+    await opener.finish()
 
 
 @pytest.fixture
-def sync_bay(url: str, prefix: str) -> Iterator[Forebay]:
-    with Forebay(url, prefix=prefix) as opened:
-        yield opened
+def sync_bay(request: pytest.FixtureRequest, url: str, prefix: str) -> Iterator[Forebay]:
+    opener = Opener(getattr(request, "param", "threads"))
+    yield opener.open(url, prefix=prefix).wrapped.connect()
+    complete(opener.finish())
 
 
-class Either:
-    """A sync object under async names, so that one test body holds both colours: every method's result can be awaited."""
-
-    def __init__(self, wrapped: Any) -> None:
-        self.wrapped = wrapped
-
-    def __getattr__(self, name: str) -> Any:
-        member = getattr(self.wrapped, name)
-        if not callable(member) or name in ("stats", "cache"):
-            if name == "cache":
-                return lambda *args, **options: Either(member(*args, **options))
-            return member
-
-        async def call(*args: Any, **options: Any) -> Any:
-            result = member(*args, **options)
-            return self if result is self.wrapped else result
-
-        return call
-
-
-@pytest.fixture(params=["asyncio", "threads"])
+@pytest.fixture
 async def either(request: pytest.FixtureRequest, url: str, prefix: str) -> AsyncIterator[Any]:
     """A connected bay of each colour in turn, to be awaited in both."""
-    if request.param == "asyncio":
-        async with AsyncForebay(url, prefix=prefix) as opened:
-            yield opened
-    else:
-        with Forebay(url, prefix=prefix) as sync:
-            yield Either(sync)
+    opener = Opener(request.param)
+    yield await opener.open(url, prefix=prefix).connect()
+    await opener.finish()
 
 
-MakeBay = Callable[..., Awaitable[Any]]
-
-
-@pytest.fixture(params=["asyncio", "threads"])
+@pytest.fixture
 async def make_either(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Any]]:
     """A maker of unconnected bays of each colour in turn; they are closed at the end."""
-    made: list[Any] = []
-
-    def make(*args: Any, **options: Any) -> Any:
-        bay: Any = AsyncForebay(*args, **options) if request.param == "asyncio" else Either(Forebay(*args, **options))
-        made.append(bay)
-        return bay
-
-    yield make
-    for bay in made:
-        await bay.close()
+    opener = Opener(request.param)
+    yield opener.open
+    await opener.finish()

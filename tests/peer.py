@@ -65,12 +65,14 @@ class Peer:
         with contextlib.suppress(OSError), connection:
             while data := connection.recv(1 << 20):
                 reader.feed(data)
-                count, out = 0, b""
-                while (command := reader.gets()) is not None:
-                    count += 1
+                arrived, out = list(iter(reader.gets, None)), b""
+                for index, command in enumerate(arrived):
                     if greeted < 4:
                         greeted += 1
                         out += self.greeting[command[0].upper()]
+                        continue
+                    if (command == [b"MULTI"] and arrived[index + 1 : index + 2] == [[b"DISCARD"]]) or command == [b"DISCARD"]:
+                        out += b"+OK\r\n"  # the question whether transactions are allowed; scripts need not know of it
                         continue
                     self.commands.append(command)
                     try:
@@ -78,7 +80,7 @@ class Peer:
                     except Close as end:
                         connection.sendall(out + end.last)
                         return
-                self.reads.append(count)
+                self.reads.append(len(arrived))
                 if out:
                     connection.sendall(out)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -26,6 +26,7 @@ from .wire.stats import WireStats
 if TYPE_CHECKING:
     from .port.aio import AioPort
     from .port.blocking import BlockingPort
+    from .port.redispy import OwnClient
     from .wire.embedded import EmbeddedServer
 
 __all__ = ["AsyncForebay", "Forebay", "Stats"]
@@ -45,6 +46,8 @@ class Stats(Struct, frozen=True):
 class _Bay(Generic[P]):
     """What both colours hold: settings, reporter, tallies and flights, and the embedded server if there is one."""
 
+    _awaits: ClassVar[bool]
+
     def __init__(
         self,
         url: str | None,
@@ -53,9 +56,13 @@ class _Bay(Generic[P]):
         required: bool,
         on_event: Hook | None,
         log_stats_every: Duration | None,
+        client: Any,
     ) -> None:
-        if url is not None and settings is not None:
-            raise TypeError("give either a url or settings=, not both")
+        if (url is not None) + (settings is not None) + (client is not None) > 1:
+            raise TypeError("give a url, settings= or client=, not both: each of them says where the server is")
+        self._own = None if client is None else _own_client(client, awaits=self._awaits)
+        if self._own is not None:
+            settings = self._own.settings
         self.settings = settings or (Settings.from_env() if url is None else Settings.from_url(url))
         self.prefix = check_prefix(prefix)
         self._required = required
@@ -63,7 +70,7 @@ class _Bay(Generic[P]):
         self._reporter = Reporter(on_event)
         self._tallies: dict[str, Tally] = {}
         self._embedded = _private_server() if self.settings.topology == "embedded" else None
-        self.port = self._make_port()
+        self.port: P = self._make_port() if self._own is None else self._own.port(self._reporter)
         self._flights = Flights(self.port.promise)
 
     def _make_port(self) -> P:
@@ -114,11 +121,15 @@ class AsyncForebay(AsyncCommands, _Bay["AioPort"]):
         required: whether `connect` (and ``async with``) fails when the server is away. With False the bay starts without it.
         on_event: receives what is reported, see `forebay.events`.
         log_stats_every: logs a line of the wire's counts so often, once connected (logger ``forebay``, level INFO).
+        client: a client of redis-py (5 to 8) or valkey-py instead of a URL: of one server, from a Sentinel, or of a cluster. It
+            is used as it is, with its own retries and timeouts, never changed and never closed. Slower than Forebay's own wire.
 
     Raises:
-        SettingsError: the URL or a variable cannot be read.
+        SettingsError: the URL or a variable cannot be read, or the client cannot be used.
         InvalidNamespace: the prefix cannot be used.
     """
+
+    _awaits = True
 
     def __init__(
         self,
@@ -129,8 +140,9 @@ class AsyncForebay(AsyncCommands, _Bay["AioPort"]):
         required: bool = True,
         on_event: Hook | None = None,
         log_stats_every: Duration | None = None,
+        client: Any = None,
     ) -> None:
-        super().__init__(url, settings, prefix, required, on_event, log_stats_every)
+        super().__init__(url, settings, prefix, required, on_event, log_stats_every, client)
 
     def _make_port(self) -> AioPort:
         from .port.aio import AioPort  # on use: threads need no asyncio, and the other way round
@@ -227,11 +239,15 @@ class Forebay(Commands, _Bay["BlockingPort"]):
         required: whether `connect` (and ``with``) fails when the server is away. With False the bay starts without it.
         on_event: receives what is reported, see `forebay.events`.
         log_stats_every: logs a line of the wire's counts so often, once connected (logger ``forebay``, level INFO).
+        client: a client of redis-py (5 to 8) or valkey-py instead of a URL: of one server, from a Sentinel, or of a cluster. It
+            is used as it is, with its own retries and timeouts, never changed and never closed. Slower than Forebay's own wire.
 
     Raises:
-        SettingsError: the URL or a variable cannot be read.
+        SettingsError: the URL or a variable cannot be read, or the client cannot be used.
         InvalidNamespace: the prefix cannot be used.
     """
+
+    _awaits = False
 
     def __init__(
         self,
@@ -242,8 +258,9 @@ class Forebay(Commands, _Bay["BlockingPort"]):
         required: bool = True,
         on_event: Hook | None = None,
         log_stats_every: Duration | None = None,
+        client: Any = None,
     ) -> None:
-        super().__init__(url, settings, prefix, required, on_event, log_stats_every)
+        super().__init__(url, settings, prefix, required, on_event, log_stats_every, client)
 
     def _make_port(self) -> BlockingPort:
         from .port.blocking import BlockingPort
@@ -304,3 +321,9 @@ def _private_server() -> EmbeddedServer:
     from .wire.embedded import EmbeddedServer  # on use: a bay on a real server needs no temporary directories
 
     return EmbeddedServer()
+
+
+def _own_client(client: Any, *, awaits: bool) -> OwnClient:
+    from .port.redispy import OwnClient  # on use, as it is used by few
+
+    return OwnClient(client, awaits=awaits)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from ..errors import InvalidCommand, Refused, ServerError
@@ -18,6 +19,7 @@ __all__ = ["Call", "Pipeline", "Transaction"]
 _ASKING: Final = pack(("ASKING",))
 _MULTI: Final = pack(("MULTI",))
 _EXEC: Final = pack(("EXEC",))
+_DISCARD: Final = pack(("DISCARD",))
 
 
 class Call:
@@ -39,6 +41,8 @@ class Call:
         self.commands = commands
         self.packed = [pack(command) for command in commands]
         self.traits = [traits_of(command[0]) for command in commands]
+        only_reads = all(traits.reads for traits in self.traits)
+        self.repeatable = idempotent or only_reads
         self._check()
         blocks = max(blocks_for(traits, command) for traits, command in zip(self.traits, commands, strict=True))
         self.timeout = blocks + settings.read_timeout if timeout is None else timeout
@@ -49,8 +53,6 @@ class Call:
         self.node: Node | None = None  # where it was sent to last
         self.target: Node | None = None  # where a redirection sends it next
         self.spent = False  # its parts were repeated by themselves: the whole is not
-        only_reads = all(traits.reads for traits in self.traits)
-        self.repeatable = idempotent or only_reads
         if replica and not only_reads:
             writes = next(traits.name for traits in self.traits if not traits.reads)
             raise InvalidCommand(f"{writes} writes, and a replica only reads: leave out replica=True")
@@ -88,7 +90,12 @@ class Call:
 
 
 class Pipeline(Call):
-    """Several commands in one write, each for itself. `send` returns the list of replies, refusals as values."""
+    """Several commands in one write, each for itself. `send` returns the list of replies, refusals as values.
+
+    ``asking_at`` are the places that a node which is about to take over their slot must be asked for.
+    """
+
+    asking_at: Mapping[int, Node] = MappingProxyType({})
 
     async def send(self, node: Node) -> Reply:
         return await self._exchange(node, self.packed)
@@ -102,10 +109,22 @@ class Transaction(Call):
     """Several commands between ``MULTI`` and ``EXEC``: all run, one after the other, with nothing in between, or none does."""
 
     async def send(self, node: Node) -> Reply:
+        if not node.may_transact:
+            # Behind a refused MULTI the commands would run each for itself. Ask before the first transaction; rights rarely change.
+            for reply in await self._exchange(node, [_MULTI, _DISCARD]):
+                if isinstance(reply, ServerError):
+                    raise reply
+            node.may_transact = True
         replies = await self._exchange(node, [_MULTI, *self.packed, _EXEC])
         done = replies[-1]
         if isinstance(done, list):
             return done
+        begun, *queued, _ = replies
+        if isinstance(begun, ServerError) and not all(isinstance(reply, ServerError) for reply in queued):
+            self.spent = True
+            node.may_transact = False
+            begun.add_note("MULTI was refused, and the commands behind it ran each for itself")
+            raise begun
         refusals = [reply for reply in replies if isinstance(reply, ServerError)]
         raise next((refusal for refusal in refusals if isinstance(refusal, Refused)), refusals[0])
 
@@ -114,3 +133,4 @@ class Transaction(Call):
             check_shared(traits, command, lone=True)
             if traits.blocks:
                 raise InvalidCommand(f"{traits.name} does not block in a transaction: leave it out")
+        self.repeatable = False  # also one that only reads: its replies belong to one moment

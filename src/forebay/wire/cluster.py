@@ -109,15 +109,7 @@ class Cluster(Route):
     async def _learn(self, error: Unavailable, call: Call) -> bool:
         asked = call.node
         if isinstance(error, Redirected):
-            answered = next(iter(self._seeds)) if asked is None else asked.address
-            node = self._node(read_redirection(error.node, answered, self._settings))
-            call.asking = error.asking
-            call.target = node
-            if not error.asking:
-                self._by_slot[error.slot % SLOTS] = node
-                if node not in self._every_primary:
-                    self._every_primary.append(node)
-                self._waiting.spawn(self._refresh_quietly(), "forebay-refresh")
+            call.target, call.asking = self._redirected(error, asked), error.asking
             return True
         call.asking = False
         if isinstance(error, ConnectFailed | ConnectionLost) or (isinstance(error, Refused) and error.code in _STALE):
@@ -125,6 +117,28 @@ class Cluster(Route):
             keys = keys_of(call.commands[0])
             return asked is not None and self._serving(slot_of(keys[0]) if keys else None) is not asked
         return False
+
+    async def _learn_places(self, refusals: Sequence[Refused], rest: Pipeline) -> None:
+        asking_at: dict[int, Node] = {}
+        for place, error in enumerate(refusals):
+            if isinstance(error, Redirected):
+                node = self._redirected(error, None)
+                if error.asking:
+                    asking_at[place] = node
+        rest.asking_at = asking_at
+        if not any(isinstance(error, Redirected) for error in refusals):
+            await self._learn(refusals[0], rest)
+
+    def _redirected(self, error: Redirected, asked: Node | None) -> Node:
+        """Return the node that *error* names. If the slot has moved there, remember that, and learn the whole map behind it."""
+        answered = next(iter(self._seeds)) if asked is None else asked.address
+        node = self._node(read_redirection(error.node, answered, self._settings))
+        if not error.asking:
+            self._by_slot[error.slot % SLOTS] = node
+            if node not in self._every_primary:
+                self._every_primary.append(node)
+            self._waiting.spawn(self._refresh_quietly(), "forebay-refresh")
+        return node
 
     def _nodes(self) -> list[Node]:
         return list(dict.fromkeys([*self._known.values(), *self._replica_nodes.values(), *self._seeds.values()]))
@@ -135,26 +149,37 @@ class Cluster(Route):
         """Send to each node what is its own, to all at the same time where the colour can."""
         groups: dict[Node, list[int]] = {}
         node: Node | None = None
+        replies: list[Reply] = [None] * len(call.commands)
         for index, command in enumerate(call.commands):
+            if index in call.asking_at:
+                replies[index] = await self._ask_for(command, call.asking_at[index], call)
+                continue
             keys = keys_of(command)
             if keys or node is None:  # what has no key goes with what it stands behind: WAIT counts on that
                 common_slot(keys, call.traits[index].name)
                 primary = await self._primary(keys[0] if keys else None)
                 node = self._replica_of(primary) if call.replica else primary
             groups.setdefault(node, []).append(index)
-        if len(groups) == 1:
+        if len(groups) == 1 and not call.asking_at:
             return await call.send(next(iter(groups)))  # type: ignore[no-any-return]
         parts = [[call.commands[index] for index in indexes] for indexes in groups.values()]
         call.spent = True
         left, options = max(call.left(), 0.0), {"idempotent": call.repeatable, "replica": call.replica}
         works = [self._perform(Pipeline(part, self._settings, left, **options)) for part in parts]
-        replies: list[Reply] = [None] * len(call.commands)
         for indexes, part in zip(groups.values(), await self._waiting.gather(works), strict=True):
             if isinstance(part, BaseException):
                 raise part
             for index, reply in zip(indexes, part, strict=True):
                 replies[index] = reply
         return replies
+
+    async def _ask_for(self, command: tuple[Arg, ...], node: Node, whole: Pipeline) -> Reply:
+        call = Call([command], self._settings, max(whole.left(), 0.0))
+        call.asking = True
+        try:
+            return await call.send(node)
+        except ServerError as refusal:
+            return refusal
 
     async def _attempt_without_keys(self, call: Call) -> Reply:
         name = call.traits[0].name

@@ -6,9 +6,10 @@ A lane serves one call at a time. A call that is cancelled or overdue takes its 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from ..errors import DeadlineExceeded, ForebayError, Overloaded
+from ..errors import ConnectFailed, DeadlineExceeded, ForebayError, Overloaded
 from ..settings import Settings
 from .link import Link
 from .resp import Reply
@@ -32,16 +33,17 @@ class Lanes:
     async def call(self, packed: Sequence[bytes], patience: float, timeout: float | None) -> list[Reply]:
         """Send *packed* in one write and return the replies, refusals as values.
 
-        *patience* bounds the wait for a lane, *timeout* the wait for the replies (None: for ever).
+        *patience* bounds the wait for a lane, *timeout* everything (None: for ever).
 
         Raises:
             Overloaded: no lane came free in time; nothing was sent.
             ConnectFailed: none could be opened.
             ConnectionLost, DeadlineExceeded: the commands may have run.
         """
+        began = time.monotonic()
         link = await self._take(patience)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(None if timeout is None else timeout - (time.monotonic() - began)):
                 return await link.send_batch(packed)
         except TimeoutError as error:
             if isinstance(error, ForebayError):
@@ -73,25 +75,29 @@ class Lanes:
                 group.create_task(link.close(patience))
 
     async def _take(self, patience: float) -> Link:
+        free = False
         try:
             async with asyncio.timeout(patience):
                 await self._free.acquire()
-        except TimeoutError as error:
+                free = True
+                link = self._idle_link()
+                if link is None:
+                    self._meter.misses += 1
+                    link = await self._open_link()
+                else:
+                    self._meter.hits += 1
+        except BaseException as error:
+            if free:
+                self._free.release()
+            if isinstance(error, ForebayError) or not isinstance(error, TimeoutError):
+                raise
+            if free:
+                raise ConnectFailed(f"no connection to {self._settings.where} could be opened within {patience:g} s") from error
             self._meter.timeouts += 1
             raise Overloaded(
                 f"all {self._settings.pool_size} extra connections to {self._settings.where} were busy for {patience:g} s, and this "
                 "command was not sent; raise REDIS_POOL_SIZE or make fewer blocking calls at once"
             ) from error
-        try:
-            link = self._idle_link()
-            if link is None:
-                self._meter.misses += 1
-                link = await self._open_link()
-            else:
-                self._meter.hits += 1
-        except BaseException:
-            self._free.release()
-            raise
         self._busy.add(link)
         return link
 
@@ -110,10 +116,11 @@ class Lanes:
             if self._closed or len(self._idle) > max(1, self._settings.min_idle):
                 self._idle.pop(0).drop(ConnectionResetError("an idle connection too many"))
 
-    def forget(self, link: Link) -> None:
-        """Take note that an idle *link* broke."""
+    def lost(self, link: Link) -> bool:
+        """Take note that *link* broke; return whether it was at work."""
         if link in self._idle:
             self._idle.remove(link)
+        return link in self._busy
 
     def __repr__(self) -> str:
         return f"<Lanes {len(self._busy)} busy, {len(self._idle)} idle>"

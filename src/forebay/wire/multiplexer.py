@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from ..errors import Closed, ConnectFailed, DeadlineExceeded, ForebayError, Overloaded, ServerError, Unavailable
+from ..errors import ConnectFailed, DeadlineExceeded, ForebayError, Overloaded, ServerError, Unavailable
 from ..events import ConnectionDropped, NameRefused
 from ..forks import renew_after_fork
 from .address import Address
@@ -34,6 +34,7 @@ class Multiplexer:
         self.address = address
         self.role = role
         self.breaker = Breaker(str(address))
+        self.may_transact = False
         self._setup = setup
         self._settings = setup.settings
         self._meter = Meter()
@@ -296,20 +297,20 @@ class Multiplexer:
                 self._dropped(link, cause)
 
     def _on_lane_drop(self, link: Link, cause: BaseException) -> None:
-        for lanes in self._lanes.values():
-            lanes.forget(link)
-        if isinstance(cause, OSError | ForebayError) and link.in_flight:
+        at_work = any(lanes.lost(link) for lanes in self._lanes.values())
+        if at_work and isinstance(cause, OSError | ForebayError):  # and not by its caller's leaving
             self._dropped(link, cause)
 
     def _dropped(self, link: Link, cause: BaseException) -> None:
         self._meter.dropped += 1
         if not self._closed:
-            self.breaker.failed(cause)
+            if not isinstance(cause, DeadlineExceeded):  # which its caller chose
+                self.breaker.failed(cause)
             self._setup.reporter.report(ConnectionDropped(cause, str(link.address)))
 
     def _check_open(self) -> None:
         if self._closed:
-            raise Closed("this bay is closed; open a new one")
+            raise ConnectFailed(f"{self.address} is not used any more")  # the route knows whether it has another, or is closed
 
     def _forget_closed_loops(self) -> None:
         for loop in [loop for loop in self._links if loop.is_closed()]:

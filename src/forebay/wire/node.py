@@ -71,6 +71,8 @@ class Node(Protocol):
     address: Address
     role: Role
     breaker: Breaker
+    may_transact: bool
+    """Whether the server was seen to take ``MULTI``."""
 
     def send(self, packed: bytes, timeout: float | None = None) -> Awaitable[Reply]:
         """Send one command on a shared connection; *timeout* bounds everything (default: the read timeout)."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ..errors import Closed, ConnectFailed, DeadlineExceeded, Overloaded, ServerError, Unavailable
+from ..errors import ConnectFailed, DeadlineExceeded, Overloaded, ServerError, Unavailable
 from ..events import ConnectionDropped
 from ..forks import renew_after_fork
 from .address import Address
@@ -42,6 +42,7 @@ class Pool:
         self.address = address
         self.role = role
         self.breaker = Breaker(str(address))
+        self.may_transact = False
         self._setup = setup
         self._settings = setup.settings
         self._meter = Meter()
@@ -163,7 +164,7 @@ class Pool:
                 return self._open_or_wait(patience)
             if self._closed:
                 self._retire(connection)
-                raise Closed("this bay is closed; open a new one")
+                raise ConnectFailed(f"{self.address} is not used any more")  # the route knows whether it has another, or is closed
             now = time.monotonic()
             idle = connection.idle_for(now)
             if idle < _PROBE_AFTER or (connection.healthy() and (idle < self._settings.ping_every or self._answers(connection))):
@@ -208,7 +209,7 @@ class Pool:
             try:
                 while True:
                     if self._closed:
-                        raise Closed("this bay is closed; open a new one")
+                        raise ConnectFailed(f"{self.address} is not used any more")  # the route knows whether it has another, or is closed
                     if self._idle:
                         try:
                             connection = self._idle.pop()

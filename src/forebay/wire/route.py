@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from ..errors import CircuitOpen, Closed, OutcomeUnknown, Redirected, Refused, ServerError, Unavailable
+from ..errors import CircuitOpen, Closed, OutcomeUnknown, Redirected, Refused, Unavailable
 from .call import Call, Pipeline, Transaction
 from .commands import Traits, traits_of
 from .node import MakeNode, Node, Setup, Stream
@@ -98,14 +98,19 @@ class Route:
             return []
         call = Pipeline(commands, self._settings, timeout, idempotent=idempotent, replica=replica)
         replies: list[Reply] = await self._perform(call)
-        for index, reply in enumerate(replies):
-            if isinstance(reply, Refused) and may_repeat(reply, repeatable=True):
-                one = Call([commands[index]], self._settings, max(call.left(), 0.0), idempotent=idempotent, replica=replica)
-                try:
-                    replies[index] = await self._again(one, reply)
-                except ServerError as refusal:
-                    replies[index] = refusal
-        return replies
+        attempt = 0
+        while True:
+            again = [index for index, reply in enumerate(replies) if isinstance(reply, Refused) and may_repeat(reply, repeatable=True)]
+            if not again:
+                return replies
+            attempt += 1
+            options: dict[str, Any] = {"timeout": max(call.left(), 0.0), "idempotent": idempotent, "replica": replica}
+            rest = Pipeline([commands[index] for index in again], self._settings, **options)
+            await self._learn_places([replies[index] for index in again], rest)
+            if not await self._pause_before(attempt, replies[again[0]], call):
+                return replies
+            for index, reply in zip(again, await self._perform(rest), strict=True):
+                replies[index] = reply
 
     async def transaction(self, commands: Sequence[tuple[Arg, ...]], *, timeout: float | None = None) -> list[Reply]:
         """Run several commands as one, between ``MULTI`` and ``EXEC``; errors while they ran stand in the list as values.
@@ -161,6 +166,10 @@ class Route:
     async def _learn(self, error: Unavailable, call: Call) -> bool:
         """Find out what *error* says about the topology; return whether *call* belongs elsewhere now."""
         raise NotImplementedError
+
+    async def _learn_places(self, refusals: Sequence[Refused], rest: Pipeline) -> None:
+        """Do as `_learn` for each place of a pipeline that was refused, before *rest*, which they are now, is sent."""
+        await self._learn(refusals[0], rest)
 
     def _nodes(self) -> list[Node]:
         raise NotImplementedError
