@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .colours import complete, documented_like
 from .durations import Duration, to_seconds
-from .errors import Closed, ServerError, Unavailable
+from .errors import Closed, InvalidCommand, ServerError, Unavailable
 from .port.port import Arg, Port, Reply, Subscribed
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class AsyncCommands:
 
     async def pipeline(
         self,
-        commands: Sequence[Sequence[Arg]],
+        commands: Iterable[Sequence[Arg]],
         *,
         timeout: Duration | None = None,
         idempotent: bool = False,
@@ -69,7 +69,7 @@ class AsyncCommands:
         return await _pipeline(self.port, commands, errors, timeout=_seconds(timeout), idempotent=idempotent, replica=replica)
 
     async def transaction(
-        self, commands: Sequence[Sequence[Arg]], *, timeout: Duration | None = None, errors: Errors = "raise"
+        self, commands: Iterable[Sequence[Arg]], *, timeout: Duration | None = None, errors: Errors = "raise"
     ) -> list[Reply]:
         """Run several commands with nothing in between (``MULTI``, ``EXEC``) and return the list of replies.
 
@@ -159,7 +159,7 @@ class Commands:
 
     def pipeline(
         self,
-        commands: Sequence[Sequence[Arg]],
+        commands: Iterable[Sequence[Arg]],
         *,
         timeout: Duration | None = None,
         idempotent: bool = False,
@@ -168,7 +168,7 @@ class Commands:
     ) -> list[Reply]:
         return complete(_pipeline(self.port, commands, errors, timeout=_seconds(timeout), idempotent=idempotent, replica=replica))
 
-    def transaction(self, commands: Sequence[Sequence[Arg]], *, timeout: Duration | None = None, errors: Errors = "raise") -> list[Reply]:
+    def transaction(self, commands: Iterable[Sequence[Arg]], *, timeout: Duration | None = None, errors: Errors = "raise") -> list[Reply]:
         return complete(_transaction(self.port, commands, errors, _seconds(timeout)))
 
     def script(self, source: str) -> BoundScript:
@@ -231,14 +231,26 @@ def _subscription(bay: AsyncCommands | Commands, channels: Sequence[str], patter
     return subscribed
 
 
-async def _pipeline(port: Port, commands: Sequence[Sequence[Arg]], errors: Errors, **options: Any) -> list[Reply]:
+async def _pipeline(port: Port, commands: Iterable[Sequence[Arg]], errors: Errors, **options: Any) -> list[Reply]:
     _check(errors)
-    return _checked(await port.execute_many([tuple(command) for command in commands], **options), commands, errors)
+    listed = _listed(commands)
+    return _checked(await port.execute_many(listed, **options), listed, errors)
 
 
-async def _transaction(port: Port, commands: Sequence[Sequence[Arg]], errors: Errors, timeout: float | None) -> list[Reply]:
+async def _transaction(port: Port, commands: Iterable[Sequence[Arg]], errors: Errors, timeout: float | None) -> list[Reply]:
     _check(errors)
-    return _checked(await port.transaction([tuple(command) for command in commands], timeout=timeout), commands, errors)
+    listed = _listed(commands)
+    return _checked(await port.transaction(listed, timeout=timeout), listed, errors)
+
+
+def _listed(commands: Iterable[Sequence[Arg]]) -> list[tuple[Arg, ...]]:
+    if isinstance(commands, str | bytes) or not isinstance(commands, Iterable):
+        raise InvalidCommand(f"commands are a list of lists, as in [('SET', 'k', 1), ('GET', 'k')], not {type(commands).__name__}")
+    listed = list(commands)
+    for position, command in enumerate(listed):
+        if not isinstance(command, list | tuple):
+            raise InvalidCommand(f"command {position} is {type(command).__name__}: write it as a list, as in ('GET', 'k')")
+    return [tuple(command) for command in listed]
 
 
 def _seconds(timeout: Duration | None) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from ..errors import NoScript
+from ..errors import InvalidCommand, NoScript
 from .port import Arg, Port, Reply
 
 __all__ = ["Script"]
@@ -17,6 +17,8 @@ class Script:
     __slots__ = ("digest", "source")
 
     def __init__(self, source: str) -> None:
+        if not isinstance(source, str):
+            raise InvalidCommand(f"a script is text, not {type(source).__name__}")
         self.source = source
         self.digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
@@ -31,6 +33,9 @@ class Script:
         Raises:
             ServerError: the script failed, or may not run.
         """
+        for name, values in (("keys", keys), ("args", args)):
+            if isinstance(values, str | bytes):
+                raise InvalidCommand(f"a script's {name} are a list, as in {name}=[{values!r}]")
         try:
             return await port.execute("EVALSHA", self.digest, len(keys), *keys, *args, timeout=timeout, idempotent=idempotent)
         except NoScript:

@@ -63,13 +63,16 @@ class Link(asyncio.Protocol):
         self._slots = self._session.slots
         self._most = settings.max_in_flight
         self._room = settings.max_in_flight_bytes
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[tuple[asyncio.Future[None], int]] = deque()  # a turn, and the bytes to send
+        self._granted = 0  # turns that were given and are not used yet, and their bytes
+        self._granted_bytes = 0
         self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         limit = math.inf if timeout is None else timeout
         self._deadlines = Deadlines(limit, limit * _SILENCE_FACTOR, self._loop.time())
         self._sample: tuple[int, str, float] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self.closing = False
         self._greeted = False
         self._paused = False
         self._closed = self._loop.create_future()
@@ -86,7 +89,7 @@ class Link(asyncio.Protocol):
         slots = self._slots
         slots.append(future)
         self._room -= len(packed)
-        if self._room < 0 or len(slots) >= self._most:
+        if self._room <= 0 or len(slots) >= self._most:
             self.ready = False
         return future
 
@@ -107,20 +110,27 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(packed)
 
-    async def room(self) -> None:
-        """Wait in line until there is room to send, or the link is broken. Who comes first is served first."""
+    async def room(self, size: int) -> None:
+        """Wait in line until there is room for *size* bytes more, or the link is broken or closing. First come, first served.
+
+        Whoever returns from here on a link that is neither sends at once: the room is kept until then.
+        """
         turn = self._loop.create_future()
-        self._waiters.append(turn)
+        self._waiters.append((turn, size))
         self._call_waiters()  # what made it unready may be over without this link's doing: a breaker that another one closed
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._call_waiters()  # the turn was given, and is passed on
-            else:
-                self._waiters.remove(turn)
+            if turn.cancelled():
+                with suppress(ValueError):
+                    self._waiters.remove((turn, size))
                 self.renew_ready()
+            else:  # the turn was given, and is passed on
+                self._take_back(size)
+                self._call_waiters()
             raise
+        self._take_back(size)
+        self._loop.call_soon(self._call_waiters)
 
     @property
     def in_flight(self) -> int:
@@ -137,7 +147,8 @@ class Link(asyncio.Protocol):
     async def close(self, patience: float) -> None:
         """Let what is in flight finish for at most *patience* seconds, then close and wait until the socket is gone."""
         self._greeted = False
-        self.renew_ready()
+        self.closing = True
+        self._call_waiters()
         if self._slots and self.broken is None:
             last = self.send(_PING)
             await asyncio.wait([last], timeout=patience)
@@ -169,14 +180,11 @@ class Link(asyncio.Protocol):
     def renew_ready(self) -> None:
         """Look again whether callers may send: after anything that decides it has changed."""
         self.ready = (
-            self._greeted
-            and self.broken is None
-            and not self._paused
-            and not self._waiters
-            and self._breaker.closed
-            and self._room > 0
-            and len(self._slots) < self._most
+            self._greeted and self.broken is None and not self._waiters and not self._granted and self._breaker.closed and self._has_room()
         )
+
+    def _has_room(self) -> bool:
+        return not self._paused and self._room > self._granted_bytes and len(self._slots) + self._granted < self._most
 
     # asyncio.Protocol
 
@@ -253,14 +261,19 @@ class Link(asyncio.Protocol):
             if command is not None:
                 self._on_large(command)
 
+    def _take_back(self, size: int) -> None:
+        self._granted -= 1
+        self._granted_bytes -= size
+
     def _call_waiters(self) -> None:
-        """Give a turn to as many as there is room for; to all, once the link is broken: they look for another."""
-        free = self._most - len(self._slots) if self._room > 0 and not self._paused else 0
-        while self._waiters and (free > 0 or self.broken is not None):
-            turn = self._waiters.popleft()
+        """Give a turn to as many as there is room for; to all, once the link is broken or closing: they look for another."""
+        gone = self.broken is not None or self.closing
+        while self._waiters and (gone or self._has_room()):
+            turn, size = self._waiters.popleft()
             if not turn.done():
                 turn.set_result(None)
-                free -= 1
+                self._granted += 1
+                self._granted_bytes += size
         self.renew_ready()
 
     def _look(self) -> None:

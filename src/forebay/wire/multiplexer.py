@@ -67,7 +67,7 @@ class Multiplexer:
             link = self._links.get(asyncio.get_running_loop())
             if link is not None and link.ready:
                 return link.send(packed)
-        return self._send_when_ready(lambda link: link.send(packed), timeout)
+        return self._send_when_ready(lambda link: link.send(packed), len(packed), timeout)
 
     async def send_many(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
         """Send several commands in one write; refusals by the server stand in the list as `ServerError` values."""
@@ -75,7 +75,8 @@ class Multiplexer:
             link = self._links.get(asyncio.get_running_loop())
             if link is not None and link.ready:
                 return await link.send_batch(packed)
-        replies: list[Reply] = await self._send_when_ready(lambda link: link.send_batch(packed), timeout)
+        size = sum(map(len, packed))
+        replies: list[Reply] = await self._send_when_ready(lambda link: link.send_batch(packed), size, timeout)
         return replies
 
     async def send_alone(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
@@ -142,12 +143,12 @@ class Multiplexer:
             self._large.pop()
         self._large.add(command)
 
-    async def _send_when_ready(self, send: Callable[[Link], asyncio.Future[Reply]], timeout: float | None) -> Reply:
+    async def _send_when_ready(self, send: Callable[[Link], asyncio.Future[Reply]], size: int, timeout: float | None) -> Reply:
         limit = self._settings.read_timeout if timeout is None else timeout
         link: Link | None = None
         try:
             async with asyncio.timeout(limit):
-                link = await self._ready_link()
+                link = await self._ready_link(size)
                 return await send(link)
         except TimeoutError as error:
             if isinstance(error, ForebayError):
@@ -160,11 +161,12 @@ class Multiplexer:
                 self._meter.timeouts += 1
                 raise Overloaded(
                     f"{self.address} had {self._settings.max_in_flight} commands or {self._settings.max_in_flight_bytes} bytes in flight "
-                    f"for {limit:g} s, and this command was not sent; raise REDIS_MAX_IN_FLIGHT or send less at once"
+                    f"for {limit:.3g} s, and this command was not sent; raise REDIS_MAX_IN_FLIGHT or REDIS_MAX_IN_FLIGHT_BYTES, "
+                    "or send less at once"
                 ) from error
             raise ConnectFailed(f"cannot connect to {self.address}: there was no connection within {limit:g} s") from error
 
-    async def _ready_link(self) -> Link:
+    async def _ready_link(self, size: int = 0) -> Link:
         loop = asyncio.get_running_loop()
         while True:
             self._check_open()
@@ -176,8 +178,8 @@ class Multiplexer:
             elif link.ready:
                 return link
             else:
-                await link.room()
-                if link.broken is None and self.breaker.closed:
+                await link.room(size)
+                if link.broken is None and not link.closing and self.breaker.closed:
                     return link
 
     async def _probe(self, link: Link | None) -> None:

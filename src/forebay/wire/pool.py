@@ -32,6 +32,7 @@ _LARGE: Final = 16 * 1024  # has a socket of its own, for the others would wait 
 _MOST_LARGE: Final = 1024
 _PING: Final = pack(("PING",))
 _PROBE_TIMEOUT: Final = 0.5
+_LONG_WAIT: Final = 0.02  # seconds for a free socket, from which on they count
 _SPARE_FOR: Final = 300.0  # an idle socket above min_idle is closed after so many seconds
 
 
@@ -130,10 +131,14 @@ class Pool:
         )
 
     def _one(self, packed: bytes) -> Reply:
+        asked = time.monotonic()
         connection = self._take(self._settings.read_timeout)
         began = connection.used_at
         try:
-            reply = connection.call(packed, alone=self._open - len(self._idle) == 1)
+            if began - asked > _LONG_WAIT:  # the deadline is for waiting and the reply together
+                (reply,) = connection.call_batch([packed], max(0.001, self._settings.read_timeout - (began - asked)))
+            else:
+                reply = connection.call(packed, alone=self._open - len(self._idle) == 1)
         except BaseException as error:
             self._discard(connection, error)
             raise
@@ -142,11 +147,16 @@ class Pool:
         return reply
 
     def _many(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
+        asked = time.monotonic()
         patience = self._settings.read_timeout
         connection = self._take(patience if timeout is None else min(timeout, patience))
         began = connection.used_at
         try:
-            replies = connection.call_batch(packed, timeout)
+            if began - asked > _LONG_WAIT:
+                limit = patience if timeout is None else timeout
+                replies = connection.call_batch(packed, max(0.001, limit - (began - asked)))
+            else:
+                replies = connection.call_batch(packed, timeout)
         except BaseException as error:
             self._discard(connection, error, own_timeout=timeout is not None)
             raise
@@ -236,10 +246,12 @@ class Pool:
             pause = self.breaker.pause()
             if pause:
                 time.sleep(max(0.0, min(pause, limit - time.monotonic())))
-            return self._connect(limit - time.monotonic())
+            connection = self._connect(limit - time.monotonic())
         except BaseException:
             self._one_less()
             raise
+        connection.used_at = time.monotonic()
+        return connection
 
     def _connect(self, patience: float, on_push: Callable[[Push], None] | None = None) -> Connection:
         patience = max(0.001, min(patience, self._settings.dial_timeout))
