@@ -15,6 +15,7 @@ from forebay import (
     Overloaded,
     ReadFailed,
     Refused,
+    ServerError,
     SettingsError,
     Unavailable,
 )
@@ -71,6 +72,18 @@ async def test_what_the_server_will_not_do_now_is_refused(kind, private):
     assert caught.value.code == "READONLY"
     with pytest.raises(Refused):
         await bay.transaction([("SET", "a", 1)])
+    await ended(made)
+
+
+@pytest.mark.parametrize("kind", BOTH, ids=str)
+async def test_a_transaction_that_may_not_begin_does_not_run_its_commands_one_by_one(kind, private):
+    async with AsyncForebay(private.url) as admin:
+        await admin.execute("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "-multi")
+        made = kind.client(private.url, username="app", password="secret")
+        with pytest.raises(ServerError) as caught:
+            await as_either(kind.bay(made)).transaction([("SET", "a", 1), ("SET", "b", 2)])
+        assert caught.value.code == "NOPERM"
+        assert await admin.execute("EXISTS", "a", "b") == 0
     await ended(made)
 
 

@@ -93,10 +93,10 @@ def test_every_answer_of_every_worker_is_right(command, program, tmp_path, url, 
     with served(command, program, tmp_path, url, prefix) as (path, lines):
 
         def ask(caller):
-            for number in range(10):
+            for number in range(5):
                 key = f"{caller}.{number}"
                 # a connection of its own for each request, so that both workers get some
-                with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://app", timeout=30) as client:
+                with httpx.Client(transport=httpx.HTTPTransport(uds=str(path), verify=False), base_url="http://app", timeout=30) as client:
                     worker, *said = client.get(f"/{key}").text.split("|")
                 assert said == [f"value of {key}", f"value of {key}", "the fork", "True"]
                 workers.add(worker)

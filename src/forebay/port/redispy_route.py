@@ -53,7 +53,7 @@ class ClientRoute(Route):
         self._errors = Errors(family, settings.where)
         self._calls: set[object] = set()  # changes whole, also with many threads
         self._may_transact: set[str] = set()  # nodes that were seen to take MULTI
-        self._streams: set[ClientStream] = set()
+        self._listening: set[ClientStream] = set()
 
     async def execute_many(
         self, commands: Sequence[tuple[Arg, ...]], *, timeout: float | None = None, idempotent: bool = False, replica: bool = False
@@ -73,19 +73,19 @@ class ClientRoute(Route):
         except (ServerError, Unavailable) as error:  # nothing is unknown about a PING
             raise ConnectFailed(f"{self._settings.where} does not answer: {error}") from error
 
-    async def stream(self, key: Arg | None = None) -> Stream:
+    async def stream(self, key: Arg | None = None, _patience: float | None = None) -> Stream:
         """Open a connection for messages, made as the client makes its own."""
         self._check_open()
         kind, options = await self._connecting(key)
-        stream = ClientStream(kind, options, settled, self._errors, self._streams.discard, awaits=self._awaits)
+        stream = ClientStream(kind, options, settled, self._errors, self._listening.discard, awaits=self._awaits)
         await stream.open()
-        self._streams.add(stream)
+        self._listening.add(stream)
         return stream
 
     async def close(self) -> None:
         """Close what is ours: the connections for messages. The client stays as it is."""
         await super().close()
-        for stream in list(self._streams):
+        for stream in list(self._listening):
             await stream.close()
 
     def stats(self) -> WireStats:

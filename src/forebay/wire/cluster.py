@@ -43,6 +43,7 @@ class Cluster(Route):
         self._replica_nodes: dict[Address, Node] = {}
         self._walk = Walk()
         self._asked_at = 0.0
+        self._moved = False
         self._every_primary: list[Node] = []
         self._seeds = {address: make_node(address, "any", setup) for address in (Address(*host) for host in self._settings.hosts)}
 
@@ -137,7 +138,8 @@ class Cluster(Route):
             self._by_slot[error.slot % SLOTS] = node
             if node not in self._every_primary:
                 self._every_primary.append(node)
-            self._waiting.spawn(self._refresh_quietly(), "forebay-refresh")
+            self._moved = True
+            self._waiting.spawn(self._follow_moves(), "forebay-refresh")
         return node
 
     def _nodes(self) -> list[Node]:
@@ -213,6 +215,13 @@ class Cluster(Route):
             if node.breaker.closed:
                 nodes.append(node)
         return random.choice(nodes) if nodes else primary  # noqa: S311 - spreads load, guards nothing
+
+    async def _follow_moves(self) -> None:
+        """Learn the map behind a redirection, and again behind those that come meanwhile."""
+        while self._moved and not self._waiting.stopped:
+            self._moved = False
+            await self._waiting.sleep(_ASK_EVERY * 1.1)
+            await self._refresh_quietly()
 
     async def _refresh_quietly(self, patience: float = _ASK_TIMEOUT) -> None:
         try:

@@ -58,14 +58,17 @@ _WAITS: Final = _names("WAIT WAITAOF")
 _BLOCKS: Final = _STREAMS | _WAITS | _BLOCKS_SECONDS_AT.keys()
 _CHANGES_CONNECTION: Final = {
     **dict.fromkeys(_names("SUBSCRIBE PSUBSCRIBE SSUBSCRIBE UNSUBSCRIBE PUNSUBSCRIBE SUNSUBSCRIBE"), "use subscribe(...)"),
-    **dict.fromkeys(_names("MONITOR SYNC PSYNC"), "its answer never ends"),
+    **dict.fromkeys(_names("MONITOR SYNC PSYNC REPLCONF"), "its answer never ends"),
     **dict.fromkeys(_names("MULTI EXEC DISCARD WATCH UNWATCH"), "use transaction([...]), or a script"),
     **dict.fromkeys(_WAITS, "it counts its own connection's writes: put it behind them in a pipeline([...])"),
     **dict.fromkeys(_names("HELLO RESET QUIT ASKING READONLY READWRITE"), "Forebay does that itself"),
     "SELECT": "the database is chosen by the URL or REDIS_DB",
     "AUTH": "user and password are chosen by the URL, or REDIS_USERNAME and REDIS_PASSWORD",
 }
-_CLIENT_CHANGES: Final = frozenset({"REPLY", "TRACKING", "CACHING", "SETNAME", "NO-TOUCH"})
+_CHANGES_BY_SECOND_WORD: Final = {
+    "CLIENT": _names("CACHING CAPA NO-TOUCH REPLY SETNAME TRACKING"),
+    "SCRIPT": _names("DEBUG"),
+}
 _MOST_REMEMBERED: Final = 4096
 
 
@@ -87,7 +90,11 @@ _seen: dict[Arg, Traits] = {}
 
 def traits_of(name: Arg) -> Traits:
     """Return what is known of the command called *name*, whatever its case and whether text or bytes."""
-    known = _seen.get(name)
+    try:
+        known = _seen.get(name)
+    except (TypeError, ValueError):  # bytes that may change
+        name = bytes(name)  # type: ignore[arg-type]
+        known = _seen.get(name)
     if known is None:
         if len(_seen) > _MOST_REMEMBERED:
             _seen.clear()
@@ -97,7 +104,7 @@ def traits_of(name: Arg) -> Traits:
 
 def name_of(name: Arg) -> str:
     """Return a command's name as tables and messages have it."""
-    text = bytes(name).decode("ascii", "replace") if isinstance(name, bytes | memoryview) else str(name)
+    text = bytes(name).decode("ascii", "replace") if isinstance(name, bytes | bytearray | memoryview) else str(name)
     return text.upper()
 
 
@@ -111,7 +118,9 @@ def _judge(name: str) -> Traits:
     else:
         key_at = 1
     blocks = name in _BLOCKS
-    return Traits(name, name in _READS, key_at, blocks, not blocks and name not in _CHANGES_CONNECTION and name != "CLIENT")
+    return Traits(
+        name, name in _READS, key_at, blocks, not blocks and name not in _CHANGES_CONNECTION and name not in _CHANGES_BY_SECOND_WORD
+    )
 
 
 def check_shared(traits: Traits, args: Sequence[Arg], *, lone: bool) -> None:
@@ -123,8 +132,8 @@ def check_shared(traits: Traits, args: Sequence[Arg], *, lone: bool) -> None:
     why = _CHANGES_CONNECTION.get(traits.name)
     if why is not None and (lone or not traits.blocks) and (traits.name != "HELLO" or len(args) > 1):
         raise InvalidCommand(f"{traits.name} changes the connection that all callers share: {why}")
-    if traits.name == "CLIENT" and len(args) > 1 and name_of(args[1]) in _CLIENT_CHANGES:
-        raise InvalidCommand(f"CLIENT {name_of(args[1])} changes the connection that all callers share: Forebay does that itself")
+    if len(args) > 1 and name_of(args[1]) in _CHANGES_BY_SECOND_WORD.get(traits.name, ()):
+        raise InvalidCommand(f"{traits.name} {name_of(args[1])} changes the connection that all callers share: Forebay does that itself")
 
 
 def blocks_for(traits: Traits, args: Sequence[Arg]) -> float:
@@ -137,13 +146,14 @@ def blocks_for(traits: Traits, args: Sequence[Arg]) -> float:
         elif traits.name in _WAITS:
             seconds = float(_text(args[-1])) / 1000
         else:
-            options = [name_of(arg) for arg in args[:8]]
+            first = 4 if traits.name == "XREADGROUP" else 1  # behind the names of group and consumer
+            options = [name_of(arg) for arg in args[first : first + 6]]
             if "BLOCK" not in options:
                 return 0.0
-            seconds = float(_text(args[options.index("BLOCK") + 1])) / 1000
+            seconds = float(_text(args[first + options.index("BLOCK") + 1])) / 1000
     except (ValueError, IndexError):
         return 0.0  # the server will say what is wrong with it
-    return seconds or math.inf
+    return math.inf if seconds == 0 else max(0.0, seconds)  # a negative one the server refuses
 
 
 def keys_of(args: Sequence[Arg]) -> Sequence[Arg]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import select
 import socket
 import struct
@@ -11,13 +10,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
-from ..errors import ConnectFailed, ConnectionLost, DeadlineExceeded, ProtocolViolation
+from ..errors import ConnectFailed, ConnectionLost, DeadlineExceeded, ProtocolViolation, ServerError
 from ..events import NameRefused
 from .address import Address
 from .handshake import Role
 from .node import Setup
 from .resp import Push, Reply, pack
-from .session import Batch, Session
+from .session import Batch, Nobody, Session
 from .sockets import tune
 from .stats import Meter
 
@@ -31,6 +30,8 @@ __all__ = ["Connection"]
 _CHUNK: Final = 65536
 _TRIES: Final = 40  # looks at the socket before sleeping on it, about a microsecond each
 _LONGEST_PAUSE: Final = 1024
+_PING: Final = pack(("PING",))
+_FOREVER: Final = 1e8  # seconds: the kernel takes no more than it can count
 
 
 class _Answer:
@@ -66,9 +67,10 @@ class Connection:
         role: Role,
         meter: Meter,
         patience: float,
-        on_push: Callable[[Push], None] | None = None,
+        known: Callable[[Connection], None],
+        on_push: Callable[[Push | ServerError], None] | None = None,
     ) -> None:
-        """Dial and shake hands, within *patience* seconds for each of the two.
+        """Dial and shake hands, within *patience* seconds for each of the two; in between the connection makes itself *known*.
 
         Raises:
             ConnectFailed: the message names the address and the cause.
@@ -80,7 +82,7 @@ class Connection:
         self._read_timeout = settings.read_timeout
         self._write_timeout = settings.write_timeout
         self._meter = meter
-        self._session = Session(on_push)
+        self._session = Session(on_push, on_push)
         self._pause = 0  # calls that go straight to sleep, after looking did not help
         self._next_pause = 1
         handshake = setup.handshake(role)
@@ -89,6 +91,7 @@ class Connection:
         except OSError as error:
             cause = f"no answer within {patience:g} s" if isinstance(error, TimeoutError) else str(error)
             raise ConnectFailed(f"cannot connect to {address}: {cause}") from error
+        known(self)
         self._plain = setup.tls is None or address.path is not None
         where = str(address)
         try:
@@ -168,6 +171,21 @@ class Connection:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         return not poll.poll(0)
+
+    def ask_for_life(self) -> None:
+        """Send a PING whose reply nobody waits for, on a connection that is listened to."""
+        self._session.slots.append(Nobody())
+        self._socket.sendall(_PING)
+
+    @property
+    def owes(self) -> bool:
+        """Whether a reply is awaited."""
+        return bool(self._session.slots)
+
+    def abort(self) -> None:
+        """End the connection under the thread that waits on it; that thread closes it."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the socket; safe to call again."""
@@ -252,10 +270,10 @@ class Connection:
 
     def _set_timeouts(self, read: float, write: float) -> None:
         if not self._plain:
-            self._socket.settimeout(None if read == math.inf else max(read, write))
+            self._socket.settimeout(None if read > _FOREVER else max(read, write))
             return
         for option, seconds in ((socket.SO_RCVTIMEO, read), (socket.SO_SNDTIMEO, write)):
-            whole, fraction = (0, 0) if seconds == math.inf else divmod(max(seconds, 0.001), 1)  # zero means for ever
+            whole, fraction = (0, 0) if seconds > _FOREVER else divmod(max(seconds, 0.001), 1)  # zero means for ever
             self._socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(whole), int(fraction * 1_000_000)))
 
     def __repr__(self) -> str:

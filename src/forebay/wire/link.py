@@ -13,7 +13,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import cast
 
-from ..errors import ConnectionLost, DeadlineExceeded, ForebayError, ProtocolViolation
+from ..errors import ConnectionLost, DeadlineExceeded, ForebayError, ProtocolViolation, ServerError
 from ..settings import Settings
 from .address import Address
 from .deadlines import Deadlines
@@ -45,7 +45,7 @@ class Link(asyncio.Protocol):
         latencies: Latencies,
         on_drop: Callable[[Link, BaseException], None],
         timeout: float | None = None,
-        on_push: Callable[[Push], None] | None = None,
+        on_push: Callable[[Push | ServerError], None] | None = None,
         on_large: Callable[[bytes], None] | None = None,
     ) -> None:
         self.ready = False
@@ -58,8 +58,8 @@ class Link(asyncio.Protocol):
         self._on_drop = on_drop
         self._on_large = on_large
         self._unfinished = 0  # bytes of a reply that takes more than one receive
-        self._loop = asyncio.get_running_loop()
-        self._session = Session(on_push)
+        self.loop = asyncio.get_running_loop()
+        self._session = Session(on_push, on_push)
         self._slots = self._session.slots
         self._most = settings.max_in_flight
         self._room = settings.max_in_flight_bytes
@@ -69,22 +69,22 @@ class Link(asyncio.Protocol):
         self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         limit = math.inf if timeout is None else timeout
-        self._deadlines = Deadlines(limit, limit * _SILENCE_FACTOR, self._loop.time())
+        self._deadlines = Deadlines(limit, limit * _SILENCE_FACTOR, self.loop.time())
         self._sample: tuple[int, str, float] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.closing = False
         self._greeted = False
         self._paused = False
-        self._closed = self._loop.create_future()
+        self._closed = self.loop.create_future()
         self._farewell = self._say_farewell()
         self._leaving = False
 
     def send(self, packed: bytes) -> asyncio.Future[Reply]:
         """Queue one command; return the future of its reply. Cancelling it abandons the slot, which keeps its place."""
-        future: asyncio.Future[Reply] = self._loop.create_future()
+        future: asyncio.Future[Reply] = self.loop.create_future()
         out = self._out
         if not out:
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush)
         out.append(packed)
         slots = self._slots
         slots.append(future)
@@ -95,9 +95,9 @@ class Link(asyncio.Protocol):
 
     def send_batch(self, packed: Sequence[bytes]) -> asyncio.Future[list[Reply]]:
         """Queue several commands for the same write; return the future of the list of their replies."""
-        future: asyncio.Future[list[Reply]] = self._loop.create_future()
+        future: asyncio.Future[list[Reply]] = self.loop.create_future()
         if not self._out:
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush)
         self._out.extend(packed)
         slot: Slot = Batch(future, len(packed))
         self._slots.extend([slot] * len(packed))
@@ -115,7 +115,7 @@ class Link(asyncio.Protocol):
 
         Whoever returns from here on a link that is neither sends at once: the room is kept until then.
         """
-        turn = self._loop.create_future()
+        turn = self.loop.create_future()
         self._waiters.append((turn, size))
         self._call_waiters()  # what made it unready may be over without this link's doing: a breaker that another one closed
         try:
@@ -130,7 +130,7 @@ class Link(asyncio.Protocol):
                 self._call_waiters()
             raise
         self._take_back(size)
-        self._loop.call_soon(self._call_waiters)
+        self.loop.call_soon(self._call_waiters)
 
     @property
     def in_flight(self) -> int:
@@ -140,7 +140,7 @@ class Link(asyncio.Protocol):
     async def greeted(self) -> None:
         """Open the link for callers, after its handshake; from now on it takes leave when its loop shuts down."""
         self._greeted = True
-        self._timers["ping"] = self._loop.call_later(self._settings.ping_every, self._ping)
+        self._timers["ping"] = self.loop.call_later(self._settings.ping_every, self._ping)
         self.renew_ready()
         await anext(self._farewell)
 
@@ -158,7 +158,7 @@ class Link(asyncio.Protocol):
                 last.exception()
         if self._transport is not None:
             self._transport.abort()
-            await asyncio.wait([self._closed], timeout=patience)
+            await asyncio.wait([self._closed], timeout=1.0)  # a matter of one turn of the loop
 
     def drop(self, cause: BaseException) -> None:
         """Give the connection up: everything in flight fails, nothing more is read."""
@@ -200,7 +200,7 @@ class Link(asyncio.Protocol):
         except ForebayError as error:
             self.drop(error)
             return
-        now = self._loop.time()
+        now = self.loop.time()
         self._meter.bytes_received += len(data)
         self._room += self._deadlines.heard(answered, now)
         if not answered:
@@ -227,7 +227,7 @@ class Link(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._paused = True
         self.ready = False
-        self._timers["write"] = self._loop.call_later(self._settings.write_timeout, self._write_blocked)
+        self._timers["write"] = self.loop.call_later(self._settings.write_timeout, self._write_blocked)
 
     def resume_writing(self) -> None:
         self._paused = False
@@ -243,7 +243,7 @@ class Link(asyncio.Protocol):
             return
         places = len(out)
         data = out[0] if places == 1 else b"".join(out)
-        now = self._loop.time()
+        now = self.loop.time()
         if self._sample is None and self._greeted:
             self._sample = (self._deadlines.sent_places, name_in(out[0]), now)
         self._transport.write(data)
@@ -251,7 +251,7 @@ class Link(asyncio.Protocol):
         self._meter.bytes_sent += len(data)
         self._deadlines.sent(places, now, len(data), out)
         if "look" not in self._timers and self._greeted and self._deadlines.timeout < math.inf:
-            self._timers["look"] = self._loop.call_later(self._deadlines.timeout, self._look)
+            self._timers["look"] = self.loop.call_later(self._deadlines.timeout, self._look)
 
     def _note_large(self, received: int) -> None:
         """Part of a reply came, and nothing else: if that goes on it is a large one, which others should not stand behind again."""
@@ -277,7 +277,7 @@ class Link(asyncio.Protocol):
         self.renew_ready()
 
     def _look(self) -> None:
-        now = self._loop.time()
+        now = self.loop.time()
         if self._deadlines.silent(now):
             self.drop(ProtocolViolation(f"nothing was heard for {self._deadlines.silence:g} s while replies were due"))
             return
@@ -292,16 +292,16 @@ class Link(asyncio.Protocol):
         if look is None:
             del self._timers["look"]
         else:
-            self._timers["look"] = self._loop.call_at(look, self._look)
+            self._timers["look"] = self.loop.call_at(look, self._look)
 
     def _ping(self) -> None:
         """Ask an idle connection for a sign of life. One that gives none is silent, and given up as such."""
-        if not self._slots and self._loop.time() - self._deadlines.heard_at >= self._settings.ping_every:
-            self._loop.call_soon(self._flush)
+        if not self._slots and self.loop.time() - self._deadlines.heard_at >= self._settings.ping_every:
+            self.loop.call_soon(self._flush)
             self._out.append(_PING)
             self._slots.append(Nobody())
             self._room -= len(_PING)
-        self._timers["ping"] = self._loop.call_later(self._settings.ping_every, self._ping)
+        self._timers["ping"] = self.loop.call_later(self._settings.ping_every, self._ping)
 
     def _write_blocked(self) -> None:
         self.drop(TimeoutError(f"{self.address} took no bytes for {self._settings.write_timeout:g} s"))
@@ -309,7 +309,7 @@ class Link(asyncio.Protocol):
     def _lost(self) -> ConnectionLost:
         error = ConnectionLost(f"connection to {self.address} lost while its reply was awaited: {self.broken}")
         error.__cause__ = self.broken
-        error.waited = self._deadlines.oldest_wait(self._loop.time())
+        error.waited = self._deadlines.oldest_wait(self.loop.time())
         return error
 
     async def _say_farewell(self) -> AsyncGenerator[None, None]:

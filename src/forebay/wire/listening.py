@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 
+from ..errors import ConnectionLost, ServerError
 from .connection import Connection
 from .resp import Push
 
@@ -15,14 +16,17 @@ _LOOK_EVERY = 0.25  # a listener sees within this time that another thread close
 
 
 class BlockingStream:
-    """The threads' colour of `Stream`."""
+    """The threads' colour of `Stream`. A silent connection is asked for a sign of life, and given up if it gives none."""
 
-    def __init__(self) -> None:
+    def __init__(self, ping_every: float, read_timeout: float) -> None:
         self.connection: Connection
-        self._pushes: deque[Push] = deque()
+        self._ping_every = ping_every
+        self._read_timeout = read_timeout
+        self._heard_at = time.monotonic()
+        self._pushes: deque[Push | ServerError] = deque()
         self._sending = threading.Lock()
 
-    def take(self, push: Push) -> None:
+    def take(self, push: Push | ServerError) -> None:
         """Keep *push* for `next`."""
         self._pushes.append(push)
 
@@ -36,15 +40,32 @@ class BlockingStream:
 
         Raises:
             ConnectionLost: there will be no more.
+            ServerError: the server refused what was sent.
         """
         limit = None if timeout is None else time.monotonic() + timeout
         while not self._pushes:
-            left = _LOOK_EVERY if limit is None else min(_LOOK_EVERY, limit - time.monotonic())
+            now = time.monotonic()
+            left = _LOOK_EVERY if limit is None else min(_LOOK_EVERY, limit - now)
             if left <= 0:
                 return None
-            self.connection.listen(left)
-        return self._pushes.popleft()
+            self._look_after(now)
+            if self.connection.listen(left):
+                self._heard_at = time.monotonic()
+        push = self._pushes.popleft()
+        if isinstance(push, ServerError):
+            raise push
+        return push
 
     async def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+    def _look_after(self, now: float) -> None:
+        silent = now - self._heard_at
+        if self.connection.owes:
+            if silent > self._ping_every + 2 * self._read_timeout:
+                self.connection.close()
+                raise ConnectionLost(f"connection to {self.connection.address} lost: nothing was heard for {silent:.3g} s")
+        elif silent >= self._ping_every:
+            with self._sending:
+                self.connection.ask_for_life()

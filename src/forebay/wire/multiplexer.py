@@ -42,6 +42,7 @@ class Multiplexer:
         self._lanes: dict[_Loop, Lanes] = {}
         self._dials: dict[_Loop, asyncio.Task[Link]] = {}
         self._large: set[bytes] = set()  # commands whose last reply was large
+        self._greeting: set[Link] = set()
         self._inherited: list[object] = []
         self._closed = False
         renew_after_fork(self)
@@ -85,15 +86,20 @@ class Multiplexer:
         loop = asyncio.get_running_loop()
         lanes = self._lanes.get(loop)
         if lanes is None:
+            self._forget_closed_loops()
             lanes = self._lanes[loop] = Lanes(self._open_lane, self._settings, self._meter)
         patience = min(limit, self._settings.read_timeout)
         return await lanes.call(packed, patience, None if limit == float("inf") else limit)
 
-    async def stream(self) -> AioStream:
+    async def stream(self, patience: float) -> AioStream:
         """Open a connection for pushes, apart from all others."""
         self._check_open()
         stream = AioStream()
-        stream.link = await self._open(stream.ended, self._settings.read_timeout, stream.take)
+        try:
+            async with asyncio.timeout(patience):
+                stream.link = await self._open(stream.ended, self._settings.read_timeout, stream.take)
+        except TimeoutError as error:
+            raise ConnectFailed(f"cannot connect to {self.address}: no answer within {patience:.3g} s") from error
         return stream
 
     async def connect(self) -> None:
@@ -108,12 +114,10 @@ class Multiplexer:
         if dial is not None:
             dial.cancel()
             await asyncio.wait([dial])
-        lanes = self._lanes.pop(loop, None)
-        if lanes is not None:
-            await lanes.close(self._settings.close_timeout)
-        link = self._links.pop(loop, None)
-        if link is not None:
-            await link.close(self._settings.close_timeout)
+        ends = [
+            holder.close(self._settings.close_timeout) for holder in (self._lanes.pop(loop, None), self._links.pop(loop, None)) if holder
+        ]
+        await asyncio.gather(*ends)
 
     def stats(self) -> NodeStats:
         """Return counts of connections and of commands in flight."""
@@ -217,6 +221,11 @@ class Multiplexer:
             dial.add_done_callback(lambda done: self._dial_ended(loop, done))
         try:
             return await asyncio.shield(dial)
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if dial.cancelled() and (me is None or not me.cancelling()):  # the node was closed, and not this caller cancelled
+                self._check_open()
+            raise
         except ForebayError as error:
             own = type(error)(*error.args)  # an error, with its traceback and its fate, belongs to one caller
             raise own from error
@@ -243,7 +252,7 @@ class Multiplexer:
         self,
         on_drop: Callable[[Link, BaseException], None],
         timeout: float | None = None,
-        on_push: Callable[[Push], None] | None = None,
+        on_push: Callable[[Push | ServerError], None] | None = None,
     ) -> Link:
         limit = self._settings.dial_timeout
         link: Link | None = None
@@ -252,6 +261,7 @@ class Multiplexer:
                 setup = self._setup
                 handshake = await asyncio.to_thread(setup.handshake, self.role) if setup.slow_credentials else setup.handshake(self.role)
                 link = await self._transport(on_drop, timeout, on_push)
+                self._greeting.add(link)
                 replies = await link.send_batch([pack(command) for command in handshake.commands()])
                 where = str(self.address)
                 handshake.check(replies, where, lambda error: setup.reporter.report(NameRefused(error, where)))
@@ -270,6 +280,9 @@ class Multiplexer:
             if failure is error:
                 raise
             raise failure from error
+        finally:
+            if link is not None:
+                self._greeting.discard(link)
         self.breaker.succeeded()
         self._meter.dialled += 1
         self._meter.reconnects += self._meter.dropped > 0
@@ -277,7 +290,7 @@ class Multiplexer:
         return link
 
     async def _transport(
-        self, on_drop: Callable[[Link, BaseException], None], timeout: float | None, on_push: Callable[[Push], None] | None
+        self, on_drop: Callable[[Link, BaseException], None], timeout: float | None, on_push: Callable[[Push | ServerError], None] | None
     ) -> Link:
         loop, address, tls = asyncio.get_running_loop(), self.address, self._setup.tls
 
@@ -296,7 +309,8 @@ class Multiplexer:
         for loop, current in list(self._links.items()):
             if current is link:
                 del self._links[loop]
-                self._dropped(link, cause)
+                if not link.closing:
+                    self._dropped(link, cause)
 
     def _on_lane_drop(self, link: Link, cause: BaseException) -> None:
         at_work = any(lanes.lost(link) for lanes in self._lanes.values())
@@ -315,8 +329,8 @@ class Multiplexer:
             raise ConnectFailed(f"{self.address} is not used any more")  # the route knows whether it has another, or is closed
 
     def _forget_closed_loops(self) -> None:
-        for loop in [loop for loop in self._links if loop.is_closed()]:
-            del self._links[loop]
+        for loop in [loop for loop in {*self._links, *self._lanes} if loop.is_closed()]:
+            self._links.pop(loop, None)
             self._lanes.pop(loop, None)
 
     def __repr__(self) -> str:

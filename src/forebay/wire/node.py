@@ -56,6 +56,7 @@ class Stream(Protocol):
 
         Raises:
             ConnectionLost: there will be no more.
+            ServerError: the server refused what was sent.
         """
 
     def send(self, packed: bytes) -> Awaitable[None]:
@@ -83,8 +84,8 @@ class Node(Protocol):
     def send_alone(self, packed: Sequence[bytes], timeout: float | None = None) -> Awaitable[list[Reply]]:
         """Send commands on a connection of their own; *timeout* is for the replies, ``math.inf`` for as long as it takes."""
 
-    def stream(self) -> Awaitable[Stream]:
-        """Open a connection for pushes."""
+    def stream(self, patience: float) -> Awaitable[Stream]:
+        """Open a connection for pushes, within *patience* seconds."""
 
     def connect(self) -> Awaitable[None]:
         """Open connections now, or raise `ConnectFailed`."""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
+from weakref import WeakSet, finalize
 
 from ..errors import ConnectFailed, DeadlineExceeded, Overloaded, ServerError, Unavailable
 from ..events import ConnectionDropped
@@ -49,15 +50,17 @@ class Pool:
         self._meter = Meter()
         self._closed = False
         self._large: set[bytes] = set()  # commands whose last reply was large
+        self._every: WeakSet[Connection] = WeakSet()  # whether it is of the pool, is being opened, or is listened to
+        finalize(self, _close_all, self._every)  # a bay that nobody closes leaves no socket to the collector
         self._idle: list[Connection] = []  # list.pop and list.append are atomic: the fast path takes no lock
         self.renew()
         renew_after_fork(self)
 
     def renew(self) -> None:
         """Begin with no socket: at the start, and in a forked child, where those of the parent are closed but not shut down."""
-        for connection in self._idle:
-            connection.close()
-        self._idle = []
+        _close_all(self._every)
+        self._every.clear()
+        self._idle.clear()
         self._changed = threading.Condition()
         self._waiting = 0
         self._open = 0
@@ -90,10 +93,10 @@ class Pool:
 
     send_alone = send_many  # every batch has a socket of its own
 
-    async def stream(self) -> BlockingStream:
+    async def stream(self, patience: float) -> BlockingStream:
         """Open a connection for pushes, beside the pool."""
-        stream = BlockingStream()
-        stream.connection = self._connect(self._settings.dial_timeout, stream.take)
+        stream = BlockingStream(self._settings.ping_every, self._settings.read_timeout)
+        stream.connection = self._connect(patience, stream.take)
         return stream
 
     async def connect(self) -> None:
@@ -114,7 +117,10 @@ class Pool:
         while self._idle:
             self._retire(self._idle.pop())
         with self._changed:
-            self._changed.wait_for(lambda: self._open == 0, self._settings.close_timeout)
+            if not self._changed.wait_for(lambda: self._open == 0, self._settings.close_timeout):
+                for connection in list(self._every):
+                    connection.abort()
+                self._changed.wait_for(lambda: self._open == 0, _PROBE_TIMEOUT)
 
     def stats(self) -> NodeStats:
         """Return counts of sockets and of commands in flight."""
@@ -253,10 +259,14 @@ class Pool:
         connection.used_at = time.monotonic()
         return connection
 
-    def _connect(self, patience: float, on_push: Callable[[Push], None] | None = None) -> Connection:
+    def _know(self, connection: Connection) -> None:
+        with self._changed:
+            self._every.add(connection)
+
+    def _connect(self, patience: float, on_push: Callable[[Push | ServerError], None] | None = None) -> Connection:
         patience = max(0.001, min(patience, self._settings.dial_timeout))
         try:
-            connection = Connection(self.address, self._setup, self.role, self._meter, patience, on_push)
+            connection = Connection(self.address, self._setup, self.role, self._meter, patience, self._know, on_push)
         except ConnectFailed as error:
             self.breaker.failed(error)
             raise
@@ -313,3 +323,8 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool {self.address}, {self._open} of {self._settings.pool_size} open>"
+
+
+def _close_all(connections: WeakSet[Connection]) -> None:
+    for connection in list(connections):
+        connection.close()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from typing import Any
+from weakref import WeakSet
 
 from ..errors import CircuitOpen, Closed, OutcomeUnknown, Redirected, Refused, Unavailable
+from ..settings import Settings
 from .call import Call, Pipeline, Transaction
 from .commands import Traits, traits_of
 from .node import MakeNode, Node, Setup, Stream
@@ -35,6 +37,7 @@ class Route:
         self._refreshes = 0
         self._closed = False
         self._leaving: list[Node] = []
+        self._streams: WeakSet[Stream] = WeakSet()
 
     async def execute(self, *args: Arg, timeout: float | None = None, idempotent: bool = False, replica: bool = False) -> Reply:
         """Send one command and return its reply.
@@ -125,9 +128,12 @@ class Route:
         replies: list[Reply] = await self._perform(Transaction(commands, self._settings, timeout))
         return replies
 
-    async def stream(self, key: Arg | None = None) -> Stream:
-        """Open a connection for pushes, to the node that holds *key*."""
-        return await (await self._primary(key)).stream()
+    async def stream(self, key: Arg | None = None, patience: float | None = None) -> Stream:
+        """Open a connection for pushes, to the node that holds *key*, within *patience* seconds (default: the dial timeout)."""
+        limit = self._settings.dial_timeout if patience is None else min(patience, self._settings.dial_timeout)
+        stream = await (await self._primary(key)).stream(limit)
+        self._streams.add(stream)
+        return stream
 
     async def connect(self) -> None:
         """Find the server and connect, or raise `ConnectFailed`."""
@@ -136,6 +142,8 @@ class Route:
     async def close(self) -> None:
         """Let what is in flight finish, and close every connection."""
         self._closed = True
+        for stream in list(self._streams):
+            await stream.close()
         await self._waiting.stop()
         for error in await self._waiting.gather([_closing(node) for node in [*self._nodes(), *self._leaving]]):
             if isinstance(error, BaseException):
@@ -144,6 +152,11 @@ class Route:
     def stats(self) -> WireStats:
         """Return counts of connections and commands, for each node and together."""
         return WireStats.of((node.stats() for node in self._nodes()), self._setup.latencies.stats(), self._retries, self._refreshes)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the bay."""
+        return self._settings
 
     # what a topology knows
 

@@ -5,7 +5,7 @@ The protocol is that of the Redis documentation, "Guidelines for Redis clients w
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from ..errors import ConnectFailed, ConnectionLost, ServerError, Unavailable
@@ -67,18 +67,22 @@ class Sentinels:
             return [self._address_in(fields) for fields in map(_fields, entries) if _fit(fields)]
         return []
 
-    async def watch(self, moved: Callable[[], Awaitable[None]]) -> None:
-        """Listen to one sentinel after another for the news that the primary has changed."""
+    def watches(self, moved: Callable[[], Awaitable[None]]) -> list[Coroutine[Any, Any, None]]:
+        """Listen to every sentinel for the news that the primary has changed: one may hear it a second after the others."""
+        return [self._watch(node, moved) for node in self._nodes]
+
+    async def _watch(self, node: Node, moved: Callable[[], Awaitable[None]]) -> None:
         attempt = 0
         while not self._waiting.stopped:
             stream: Stream | None = None
             try:
-                stream = await self._nodes[attempt % len(self._nodes)].stream()
+                stream = await node.stream(self._timeout)
                 await stream.send(pack(("SUBSCRIBE", _WATCH)))
                 await self._listen(stream, moved)
-            except (ConnectFailed, ConnectionLost):
+                attempt = 0
+            except (ConnectFailed, ConnectionLost, ServerError):
                 attempt += 1
-                await self._waiting.sleep(pause_before(attempt // len(self._nodes) + 4))
+                await self._waiting.sleep(pause_before(attempt + 4))
             finally:
                 if stream is not None:
                     await stream.close()

@@ -75,12 +75,13 @@ class Nobody:
 class Session:
     """The FIFO of slots of one connection, and the parser that feeds it."""
 
-    __slots__ = ("_on_push", "_partial", "_reader", "_stray", "slots")
+    __slots__ = ("_on_push", "_on_refusal", "_partial", "_reader", "_stray", "slots")
 
-    def __init__(self, on_push: Callable[[Push], None] | None = None) -> None:
+    def __init__(self, on_push: Callable[[Push], None] | None = None, on_refusal: Callable[[ServerError], None] | None = None) -> None:
         self.slots: deque[Slot] = deque()
         self._reader = new_reader()
         self._on_push = on_push
+        self._on_refusal = on_refusal  # of a command whose answer is pushes
         self._partial = False  # part of a frame may have arrived; known for sure while nothing is awaited
         self._stray = False  # part of a frame arrived while nothing was asked: only a push may begin like that
 
@@ -118,6 +119,8 @@ class Session:
                         slot.set_result(reply)
                     else:
                         slot.set_exception(reply)
+            elif self._on_refusal is not None and isinstance(reply, ServerError) and not stray:
+                self._on_refusal(reply)
             else:
                 raise ProtocolViolation("a reply arrived that nobody had asked for")
             stray = False

@@ -33,8 +33,8 @@ class Locator(Protocol):
     def replicas(self) -> Awaitable[list[Address]]:
         """Return the addresses of its replicas, none if they are not known."""
 
-    def watch(self, moved: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
-        """Call *moved* when the server moves, until the bay is closed."""
+    def watches(self, moved: Callable[[], Awaitable[None]]) -> list[Coroutine[Any, Any, None]]:
+        """Return what must run in the background, until the bay is closed, to call *moved* when the server moves."""
 
     def close(self) -> Awaitable[None]:
         """Close what was opened to find out."""
@@ -70,8 +70,8 @@ class Standalone(Route):
             async with self._waiting.guard(self._settings.dial_timeout):
                 if self._node is None:
                     self._node = await self._locator.primary(None)
-        if self._locator.follows:
-            self._waiting.spawn(self._locator.watch(self._moved), "forebay-watch")
+        for number, watch in enumerate(self._locator.watches(self._moved)):
+            self._waiting.spawn(watch, f"forebay-watch-{number}")
         return self._node
 
     async def _attempt(self, call: Call) -> Reply:
@@ -151,8 +151,8 @@ class Fixed:
     async def replicas(self) -> list[Address]:
         return []
 
-    async def watch(self, moved: Callable[[], Awaitable[None]]) -> None:
-        """It never moves."""
+    def watches(self, _moved: Callable[[], Awaitable[None]]) -> list[Coroutine[Any, Any, None]]:
+        return []  # it never moves
 
     async def close(self) -> None:
         """Nothing was opened."""

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ConnectionLost, ProtocolViolation
+from ..errors import ConnectionLost, ProtocolViolation, ServerError
 from .resp import Push
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ class AioStream:
 
     def __init__(self) -> None:
         self.link: Link
-        self._pushes: deque[Push] = deque()
+        self._pushes: deque[Push | ServerError] = deque()
         self._arrived = asyncio.Event()
         self._cause: BaseException | None = None
 
-    def take(self, push: Push) -> None:
+    def take(self, push: Push | ServerError) -> None:
         """Keep *push* for `next`."""
         self._pushes.append(push)
         self._arrived.set()
@@ -49,6 +49,7 @@ class AioStream:
 
         Raises:
             ConnectionLost: there will be no more.
+            ServerError: the server refused what was sent.
         """
         if not self._pushes:
             self._arrived.clear()
@@ -59,7 +60,10 @@ class AioStream:
                 except TimeoutError:
                     return None
         if self._pushes:
-            return self._pushes.popleft()
+            push = self._pushes.popleft()
+            if isinstance(push, ServerError):
+                raise push
+            return push
         raise ConnectionLost(f"connection to {self.link.address} lost: {self._cause}") from self._cause
 
     async def close(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from ..errors import Closed, ConnectFailed, ConnectionLost, InvalidCommand
+from ..errors import Closed, ConnectFailed, InvalidCommand, ServerError, Unavailable
 from ..events import Reporter, SubscriptionInterrupted
 from .resilience import pause_before
 from .resp import Arg, Push, pack
@@ -43,24 +45,33 @@ class SubscriptionCore:
         self._commands += [pack(("PSUBSCRIBE", *patterns))] if patterns else []
         self._expected = len(channels) + len(patterns)
         self._stream: Stream | None = None
+        self._early: deque[Push] = deque()  # what came before every channel was confirmed
+        self._attempt = 0
         self._closed = False
 
-    async def open(self) -> None:
-        """Connect and subscribe; return when the server has confirmed every channel.
+    async def open(self, patience: float | None = None) -> None:
+        """Connect and subscribe, within *patience* seconds (default: the dial timeout); return when every channel is confirmed.
 
         Raises:
             ConnectFailed: the server cannot be reached, or did not confirm in time.
+            ServerError: it refused.
+            Closed: the subscription or its bay was closed meanwhile.
         """
-        stream = await self._route.stream()
+        limit = time.monotonic() + (self._route.settings.dial_timeout if patience is None else patience)
+        stream = await self._route.stream(None, patience)
         try:
             for command in self._commands:
                 await stream.send(command)
             confirmed = 0
             while confirmed < self._expected:
-                push = await stream.next(_LOOK_EVERY * 5)
+                push = await stream.next(min(max(0.0, limit - time.monotonic()), self._route.settings.read_timeout))
                 if push is None:
-                    raise ConnectFailed("the server did not confirm the subscription")
-                confirmed += push[0] in (b"subscribe", b"psubscribe")
+                    raise ConnectFailed("the server did not confirm the subscription in time")
+                if push[0] in (b"subscribe", b"psubscribe"):
+                    confirmed += 1
+                else:
+                    self._early.append(push)
+            self._check_open()
         except BaseException:
             await stream.close()
             raise
@@ -71,20 +82,18 @@ class SubscriptionCore:
 
         Raises:
             Closed: the subscription or its bay was closed.
+            ServerError: the server refuses to subscribe anew.
         """
-        left = timeout
+        limit = None if timeout is None else time.monotonic() + timeout
         while True:
-            if self._closed or self._waiting.stopped:
-                raise Closed("this subscription is closed")
-            step = _LOOK_EVERY if left is None else min(_LOOK_EVERY, left)
-            push = await self._next_push(step)
+            self._check_open()
+            left = _LOOK_EVERY if limit is None else min(_LOOK_EVERY, limit - time.monotonic())
+            if left <= 0:
+                return None
+            push = await self._next_push(left)
             message = None if push is None else _message(push)
             if message is not None:
                 return message
-            if left is not None and push is None:
-                left -= step
-                if left <= 0:
-                    return None
 
     async def close(self) -> None:
         """Unsubscribe by closing the connection."""
@@ -92,23 +101,32 @@ class SubscriptionCore:
         if self._stream is not None:
             await self._stream.close()
 
-    async def _next_push(self, timeout: float) -> Push | None:
-        attempt = 0
-        while not (self._closed or self._waiting.stopped):
-            try:
-                if self._stream is None:
-                    await self.open()
-                assert self._stream is not None  # noqa: S101
-                return await self._stream.next(timeout)
-            except (ConnectFailed, ConnectionLost) as error:
-                if self._stream is not None:
-                    await self._stream.close()
-                    self._stream = None
-                    if not self._closed:
-                        self._reporter.report(SubscriptionInterrupted(error))
-                attempt += 1
-                await self._waiting.sleep(pause_before(attempt))
-        return None
+    async def _next_push(self, patience: float) -> Push | None:
+        """Return the next push, or None if none came within *patience* seconds; open the connection anew if it was lost."""
+        if self._early:
+            return self._early.popleft()
+        limit = time.monotonic() + patience
+        try:
+            if self._stream is None:
+                await self.open(patience)
+                self._attempt = 0
+            assert self._stream is not None  # noqa: S101
+            return await self._stream.next(max(0.0, limit - time.monotonic()))
+        except (Unavailable, ServerError) as error:
+            stream, self._stream = self._stream, None
+            if stream is None and isinstance(error, ServerError) and not isinstance(error, Unavailable):
+                raise  # it will not get better
+            if stream is not None:
+                await stream.close()
+                self._check_open()
+                self._reporter.report(SubscriptionInterrupted(error))
+            self._attempt += 1
+            await self._waiting.sleep(min(pause_before(self._attempt), max(0.0, limit - time.monotonic())))
+            return None
+
+    def _check_open(self) -> None:
+        if self._closed or self._waiting.stopped:
+            raise Closed("this subscription is closed")
 
 
 def _message(push: Push) -> Message | None:
