@@ -114,10 +114,10 @@ class Multiplexer:
         if dial is not None:
             dial.cancel()
             await asyncio.wait([dial])
-        ends = [
-            holder.close(self._settings.close_timeout) for holder in (self._lanes.pop(loop, None), self._links.pop(loop, None)) if holder
-        ]
-        await asyncio.gather(*ends)
+        for link in [link for link in self._greeting if link.loop is loop]:
+            link.drop(ConnectionResetError("the bay is closing"))
+        mine = (self._lanes.pop(loop, None), self._links.pop(loop, None))
+        await asyncio.gather(*(each.close(self._settings.close_timeout) for each in mine if each is not None))
 
     def stats(self) -> NodeStats:
         """Return counts of connections and of commands in flight."""
@@ -313,6 +313,9 @@ class Multiplexer:
                     self._dropped(link, cause)
 
     def _on_lane_drop(self, link: Link, cause: BaseException) -> None:
+        lanes = self._lanes.get(link.loop)
+        if link.closing and lanes is not None and lanes.open <= 1:  # the last one, which says farewell with its loop
+            del self._lanes[link.loop]
         at_work = any(lanes.lost(link) for lanes in self._lanes.values())
         if at_work and isinstance(cause, OSError | ForebayError):  # and not by its caller's leaving
             self._dropped(link, cause)

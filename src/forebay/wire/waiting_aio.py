@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from .waiting import Guard
 
@@ -33,7 +34,7 @@ class AioWaiting:
 
     def __init__(self) -> None:
         self.stopped = False
-        self._guards: dict[_Loop, asyncio.Lock] = {}
+        self._guards: WeakKeyDictionary[_Loop, asyncio.Lock] = WeakKeyDictionary()
         self._tasks: dict[tuple[_Loop, str], asyncio.Task[None]] = {}
 
     async def sleep(self, seconds: float) -> None:
@@ -43,8 +44,6 @@ class AioWaiting:
         loop = asyncio.get_running_loop()
         guard = self._guards.get(loop)
         if guard is None:
-            for closed in [other for other in self._guards if other.is_closed()]:
-                del self._guards[closed]
             guard = self._guards[loop] = asyncio.Lock()
         return _LoopGuard(guard, patience)
 
