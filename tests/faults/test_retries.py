@@ -17,7 +17,7 @@ from forebay import (
     ServerError,
     Unavailable,
 )
-from tests.calling import answers, arrived, start, until
+from tests.calling import answers, arrived, finished, start, until
 from tests.peer import Close, peer
 from tests.proxy import Refuse, proxy_to
 
@@ -138,6 +138,15 @@ async def test_a_lasting_refusal_is_raised_at_the_deadline_and_not_later(make_ei
         assert time.monotonic() - began < 1.2
         assert arrived(other, b"SET") > 2
         assert bay.stats().wire.retries == arrived(other, b"SET") - 1
+
+
+@pytest.mark.parametrize("code", [b"LOADING", b"READONLY"])
+async def test_the_last_moment_before_the_deadline_does_not_hide_the_refusal(make_either, code):
+    """With too little time left for another attempt, nothing is sent again: its failure would say less than the refusal."""
+    with peer(answers(b"-%b not now\r\n" % code)) as other:
+        bay = await make_either(other.url).connect()
+        calls = [start(bay, bay.execute("SET", "k", "v", timeout=0.05 + number / 400)) for number in range(40)]
+        assert {type(error) for error in await finished(*calls)} == {Refused}
 
 
 async def test_a_command_that_was_never_sent_waits_for_a_listener(make_either, server, prefix):

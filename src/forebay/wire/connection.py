@@ -17,7 +17,7 @@ from .handshake import Role
 from .node import Setup
 from .resp import Push, Reply, pack
 from .session import Batch, Nobody, Session
-from .sockets import tune
+from .sockets import explained, tune
 from .stats import Meter
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Connection:
         try:
             self._socket = _dial(address, patience, setup.tls)
         except OSError as error:
-            cause = f"no answer within {patience:g} s" if isinstance(error, TimeoutError) else str(error)
+            cause = f"no answer within {patience:.3g} s" if isinstance(error, TimeoutError) else explained(error)
             raise ConnectFailed(f"cannot connect to {address}: {cause}") from error
         known(self)
         self._plain = setup.tls is None or address.path is not None

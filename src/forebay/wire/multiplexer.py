@@ -16,6 +16,7 @@ from .link import Link
 from .node import Setup
 from .resilience import Breaker
 from .resp import Push, Reply, pack
+from .sockets import explained
 from .stats import Meter, NodeStats
 from .stream import AioStream
 
@@ -201,7 +202,7 @@ class Multiplexer:
                 else:
                     await link.send(_PING)
         except (Unavailable, TimeoutError) as error:
-            self.breaker.failed(error)
+            self.breaker.probe_failed(error)
             if link is not None:
                 link.drop(error)
             raise self.breaker.refusal() from error
@@ -272,7 +273,7 @@ class Multiplexer:
             if isinstance(error, TimeoutError) and not isinstance(error, ForebayError):
                 failure = ConnectFailed(f"cannot connect to {self.address}: no answer within {limit:g} s")
             elif isinstance(error, OSError) or (isinstance(error, Unavailable) and not isinstance(error, ConnectFailed)):
-                failure = ConnectFailed(f"cannot connect to {self.address}: {error}")
+                failure = ConnectFailed(f"cannot connect to {self.address}: {explained(error)}")
             if link is not None:
                 link.drop(failure)
             if isinstance(failure, ConnectFailed):

@@ -211,7 +211,7 @@ class Pool:
             connection = self._connect(_PROBE_TIMEOUT)
             connection.close()
         except Unavailable as error:
-            self.breaker.failed(error)
+            self.breaker.probe_failed(error)
             raise self.breaker.refusal() from error
         except BaseException:
             self.breaker.abandoned()

@@ -78,7 +78,7 @@ class Breaker:
         return "closed" if self.closed else "half-open" if self._probing else "open"
 
     def admit(self) -> bool:
-        """Whether the caller is the probe, which must end in `succeeded`, `failed` or `abandoned`. False while closed.
+        """Whether the caller is the probe, which must end in `succeeded`, `probe_failed` or `abandoned`. False while closed.
 
         Raises:
             CircuitOpen: the node is left alone for now.
@@ -117,13 +117,18 @@ class Breaker:
             self._cause = cause
             now = self._clock()
             self._pause_until = now + pause_before(self._failures, self._draw)
-            if not self._probing and (self._failures < FAILURES or not self.closed):
+            if self._failures < FAILURES or not self.closed:
                 return False
-            opens = self.closed
             self.closed = False
-            self._probing = False
             self._until = now + OPEN_FOR * (0.5 + 0.5 * self._draw())
-            return opens
+            return True
+
+    def probe_failed(self, cause: BaseException) -> None:
+        """Note that the probe found the node ill: the breaker stays open for another while."""
+        self.failed(cause)
+        with self._lock:
+            self._probing = False
+            self._until = self._clock() + OPEN_FOR * (0.5 + 0.5 * self._draw())
 
     def abandoned(self) -> None:
         """Note that the probe was cancelled before it decided: the next caller may be the probe."""

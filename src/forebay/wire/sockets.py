@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Final, Protocol
 
-__all__ = ["tune"]
+__all__ = ["explained", "tune"]
 
 _KEEPALIVE: Final = {  # seconds, and a number of probes; macOS calls the first by the second name
     "TCP_KEEPIDLE": 60,
@@ -34,3 +34,13 @@ def tune(sock: Tunable) -> None:
         option = getattr(socket, name, None)
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def explained(error: Exception) -> str:
+    """Return what *error* says, and for a certificate that was not accepted what to do."""
+    reason = getattr(error, "verify_message", "")  # of an ssl.SSLCertVerificationError
+    if "ostname" in reason or "IP address" in reason:
+        return f"{error}; name what the certificate bears in REDIS_TLS_SERVER_NAME, if that is right"
+    if reason:
+        return f"{error}; name the authority that signed it in REDIS_TLS_CA"
+    return str(error)
