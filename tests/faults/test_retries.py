@@ -142,11 +142,14 @@ async def test_a_lasting_refusal_is_raised_at_the_deadline_and_not_later(make_ei
 
 @pytest.mark.parametrize("code", [b"LOADING", b"READONLY"])
 async def test_the_last_moment_before_the_deadline_does_not_hide_the_refusal(make_either, code):
-    """With too little time left for another attempt, nothing is sent again: its failure would say less than the refusal."""
+    """Without time for another attempt none is begun: its failure would say less, and count against a node that is well."""
     with peer(answers(b"-%b not now\r\n" % code)) as other:
         bay = await make_either(other.url).connect()
-        calls = [start(bay, bay.execute("SET", "k", "v", timeout=0.05 + number / 400)) for number in range(40)]
-        assert {type(error) for error in await finished(*calls)} == {Refused}
+        for _ in range(2):
+            calls = [start(bay, bay.execute("SET", "k", "v", timeout=0.1 + number / 80)) for number in range(8)]
+            # one that was sent in time and got no reply has an unknown outcome, and says so
+            assert {type(error) for error in await finished(*calls)} <= {Refused, DeadlineExceeded}
+            assert bay.stats().wire.nodes[0].breaker == "closed"
 
 
 async def test_a_command_that_was_never_sent_waits_for_a_listener(make_either, server, prefix):
@@ -214,7 +217,7 @@ async def test_a_call_may_have_less_time_than_others(make_either):
 async def test_a_call_with_more_time_than_others_gets_it_and_keeps_nobody_waiting(make_either, call):
     asked, go = asyncio.Event(), ThreadPoolExecutor(1)
     loop = asyncio.get_running_loop()
-    held = go.submit(asyncio.run, asyncio.sleep(0.6))  # longer than the read timeout
+    held = go.submit(asyncio.run, asyncio.sleep(0.4))  # longer than the read timeout
 
     def script(command):
         if command[0] == b"GET" and command[1] == b"slow":

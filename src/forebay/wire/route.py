@@ -216,6 +216,8 @@ class Route:
             try:
                 return await self._attempt(call)
             except Unavailable as another:
+                if isinstance(error, Refused) and not isinstance(another, OutcomeUnknown | Refused) and call.left() <= 0:
+                    break  # what the server said tells more than that there was no time left
                 error = another
         error.final = True
         raise error
@@ -229,7 +231,7 @@ class Route:
         self._retries += 1
         if pause:
             await self._waiting.sleep(pause)
-        return True
+        return call.left() > 0
 
     def _check_open(self) -> None:
         if self._closed:
