@@ -61,7 +61,7 @@ def _host_map(text: str) -> dict[str, str]:
     pairs = {}
     for item in text.split(","):
         match = re.fullmatch(r"\s*([^\s=,]+:[0-9]{1,5})=([^\s=,]+:[0-9]{1,5})\s*", item)
-        if match is None:
+        if match is None or not all(0 < int(place.rpartition(":")[2]) <= 65535 for place in match.groups()):
             raise ValueError("announced:port=reachable:port pairs joined by ','")
         pairs[match[1]] = match[2]
     return pairs

@@ -92,8 +92,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """All fields, with each password replaced by ``***``."""
-        shown = [f"{name}={'***' if name in _SECRET and value else value!r}" for name, value in asdict(self).items()]
-        return f"Settings({', '.join(shown)})"
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, "***" if name in _SECRET and value else value) for name, value in asdict(self).items()]
 
     def replace(self, **changes: Any) -> Settings:
         """Return these settings with some fields changed, as in ``Settings.from_env().replace(password=fetch_password)``.

@@ -117,9 +117,11 @@ class Url:
         try:
             return reader(text)
         except ValueError as error:
-            raise self._error(f"has the {what} {text!r}, which is not {error}") from None
+            shown = "" if self._url.rfind(text) < self._url.rfind("@") else f" {text!r}"  # it may be part of a password
+            raise self._error(f"has the {what}{shown}, which is not {error}") from None
 
     def _error(self, complaint: str) -> SettingsError:
-        bare = self._url.partition("?")[0]
-        shown = re.sub(r"://.*@", "://***@", bare, flags=re.DOTALL) if "@" in bare else bare
+        before, at, behind = self._url.rpartition("@")  # the last one: a password may hold anything, also '?' and '/'
+        scheme = before.partition("://")[0] if "://" in before else "***"
+        shown = (f"{scheme}://***@" if at else "") + behind.partition("?")[0]
         return SettingsError(f"{self._source}={shown!r} {complaint}")

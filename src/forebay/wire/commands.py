@@ -104,8 +104,7 @@ def traits_of(name: Arg) -> Traits:
 
 def name_of(name: Arg) -> str:
     """Return a command's name as tables and messages have it."""
-    text = bytes(name).decode("ascii", "replace") if isinstance(name, bytes | bytearray | memoryview) else str(name)
-    return text.upper()
+    return _text(name).upper()
 
 
 def _judge(name: str) -> Traits:
@@ -148,7 +147,7 @@ def blocks_for(traits: Traits, args: Sequence[Arg]) -> float:
         else:
             first = 4 if traits.name == "XREADGROUP" else 1  # behind the names of group and consumer
             options = [name_of(arg) for arg in args[first : first + 6]]
-            if "BLOCK" not in options:
+            if "BLOCK" not in options or "STREAMS" in options[: options.index("BLOCK")]:
                 return 0.0
             seconds = float(_text(args[first + options.index("BLOCK") + 1])) / 1000
     except (ValueError, IndexError):
@@ -176,8 +175,9 @@ def keys_of(args: Sequence[Arg]) -> Sequence[Arg]:
         return args[2:]
     if name in _COUNTED_AT:
         return _counted(name, args)
-    words = [name_of(arg) for arg in args]
-    rest = args[words.index("STREAMS") + 1 :] if "STREAMS" in words else ()
+    first = 4 if name == "XREADGROUP" else 1
+    words = [name_of(arg) for arg in args[first:]]
+    rest = args[first + words.index("STREAMS") + 1 :] if "STREAMS" in words else ()
     return rest[: len(rest) // 2]
 
 
@@ -192,4 +192,6 @@ def _counted(name: str, args: Sequence[Arg]) -> Sequence[Arg]:
 
 
 def _text(arg: Arg) -> str:
-    return bytes(arg).decode("ascii", "replace") if isinstance(arg, bytes | memoryview) else str(arg)
+    if isinstance(arg, str):
+        return str.__str__(arg)  # what is sent, also of an enum's member
+    return bytes(arg).decode("ascii", "replace") if isinstance(arg, bytes | bytearray | memoryview) else str(arg)

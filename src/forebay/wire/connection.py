@@ -82,13 +82,13 @@ class Connection:
         self._read_timeout = settings.read_timeout
         self._write_timeout = settings.write_timeout
         self._meter = meter
-        self._session = Session(on_push, on_push)
+        self._session = Session(on_push, on_push or self._unasked)
         self._pause = 0  # calls that go straight to sleep, after looking did not help
         self._next_pause = 1
         handshake = setup.handshake(role)
         try:
             self._socket = _dial(address, patience, setup.tls)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that no resolver takes
             cause = f"no answer within {patience:.3g} s" if isinstance(error, TimeoutError) else explained(error)
             raise ConnectFailed(f"cannot connect to {address}: {cause}") from error
         known(self)
@@ -125,12 +125,18 @@ class Connection:
         *timeout* is for this call alone (default: the read timeout, ``math.inf``: for ever).
         """
         answer = _Answer()
-        self._session.slots.extend([Batch(answer, len(packed))] * len(packed))
+        batch = Batch(answer, len(packed))
+        self._session.slots.extend([batch] * len(packed))
         usual = self._read_timeout
         if timeout is not None:
             self._read_timeout = timeout
             self._set_timeouts(timeout, self._write_timeout)
-        self._exchange(b"".join(packed), answer)
+        try:
+            self._exchange(b"".join(packed), answer)
+        except ConnectionLost as error:
+            if batch.refusal is None:
+                raise
+            raise ConnectionLost(f"{error}; it had said: {batch.refusal}") from error
         if timeout is not None:
             self._read_timeout = usual
             self._set_timeouts(usual, self._write_timeout)
@@ -265,12 +271,16 @@ class Connection:
             self._meter.bytes_received += len(data)
             self._session.receive(data)
 
+    def _unasked(self, refusal: ServerError) -> None:
+        """A server that is full or protected speaks before it is asked, and hangs up. Later nobody may."""
+        raise ProtocolViolation(f"it said, unasked: {refusal}")
+
     def _ended(self) -> bytes:
         raise ConnectionResetError("the server closed the connection")
 
     def _set_timeouts(self, read: float, write: float) -> None:
         if not self._plain:
-            self._socket.settimeout(None if read > _FOREVER else max(read, write))
+            self._socket.settimeout(None if read > _FOREVER else read)  # it has one for both directions
             return
         for option, seconds in ((socket.SO_RCVTIMEO, read), (socket.SO_SNDTIMEO, write)):
             whole, fraction = (0, 0) if seconds > _FOREVER else divmod(max(seconds, 0.001), 1)  # zero means for ever

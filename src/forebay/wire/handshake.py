@@ -53,7 +53,8 @@ class Handshake(Struct, frozen=True):
         if self.role != "sentinel":
             selected = rest.pop(0)
             if isinstance(selected, ServerError):
-                raise ConnectFailed(f"{where} has no database {self.db} for us: {selected}; set REDIS_DB or the URL's path") from selected
+                remedy = "" if selected.code == "NOPERM" else "; set REDIS_DB or the URL's path"
+                raise ConnectFailed(f"{where} has no database {self.db} for us: {selected}{remedy}") from selected
         for refusal in rest:
             if isinstance(refusal, ServerError):
                 raise ConnectFailed(f"{where} is up but does not serve: {refusal}") from refusal
@@ -72,6 +73,6 @@ class Handshake(Struct, frozen=True):
         if error.code == "NOAUTH" or "without any password" in str(error):
             have = "none is configured here" if self.credentials.password is None else "it expects none"
             return f"{error.code}: about its password, {have}; set or unset {variables.rpartition(' ')[2]}{place}"
-        if error.code in ("ERR", "NOPROTO"):
+        if error.code == "NOPROTO" or "unknown command" in str(error):
             return f"it does not speak RESP3 ({error}); Forebay needs Redis 7.0 or later, or Valkey 8 or later"
         return str(error)

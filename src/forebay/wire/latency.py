@@ -51,7 +51,7 @@ class Latencies:
 
 def name_in(packed: bytes) -> str:
     """Return the name of a packed command: ``*2\\r\\n$3\\r\\nGET\\r\\n...``."""
-    return packed[:40].split(b"\r\n", 3)[2].decode("ascii", "replace").upper()
+    return packed[:40].split(b"\r\n", 3)[2].rstrip(b"\r").decode("ascii", "replace").upper()
 
 
 def _bucket(microseconds: int) -> int:

@@ -59,7 +59,7 @@ class Link(asyncio.Protocol):
         self._on_large = on_large
         self._unfinished = 0  # bytes of a reply that takes more than one receive
         self.loop = asyncio.get_running_loop()
-        self._session = Session(on_push, on_push)
+        self._session = Session(on_push, on_push or self._unasked)
         self._slots = self._session.slots
         self._most = settings.max_in_flight
         self._room = settings.max_in_flight_bytes
@@ -73,6 +73,7 @@ class Link(asyncio.Protocol):
         self._sample: tuple[int, str, float] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.closing = False
+        self._last_words = ""
         self._greeted = False
         self._paused = False
         self._closed = self.loop.create_future()
@@ -306,8 +307,14 @@ class Link(asyncio.Protocol):
     def _write_blocked(self) -> None:
         self.drop(TimeoutError(f"{self.address} took no bytes for {self._settings.write_timeout:g} s"))
 
+    def _unasked(self, refusal: ServerError) -> None:
+        """A server that is full or protected speaks before it is asked, and hangs up. Later nobody may."""
+        if self._greeted:
+            raise ProtocolViolation("a reply arrived that nobody had asked for")
+        self._last_words = f"; it had said: {refusal}"
+
     def _lost(self) -> ConnectionLost:
-        error = ConnectionLost(f"connection to {self.address} lost while its reply was awaited: {self.broken}")
+        error = ConnectionLost(f"connection to {self.address} lost while its reply was awaited: {self.broken}{self._last_words}")
         error.__cause__ = self.broken
         error.waited = self._deadlines.oldest_wait(self.loop.time())
         return error

@@ -272,7 +272,7 @@ class Multiplexer:
             failure: BaseException = error
             if isinstance(error, TimeoutError) and not isinstance(error, ForebayError):
                 failure = ConnectFailed(f"cannot connect to {self.address}: no answer within {limit:g} s")
-            elif isinstance(error, OSError) or (isinstance(error, Unavailable) and not isinstance(error, ConnectFailed)):
+            elif isinstance(error, OSError | UnicodeError) or (isinstance(error, Unavailable) and not isinstance(error, ConnectFailed)):
                 failure = ConnectFailed(f"cannot connect to {self.address}: {explained(error)}")
             if link is not None:
                 link.drop(failure)

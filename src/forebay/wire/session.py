@@ -55,7 +55,13 @@ class Batch:
         if isinstance(exception, ServerError):
             self.set_result(exception)
         else:
-            self._whole.set_exception(exception)
+            said = self.refusal
+            self._whole.set_exception(exception if said is None else type(exception)(f"{exception}; it had said: {said}"))
+
+    @property
+    def refusal(self) -> ServerError | None:
+        """The first refusal that has arrived."""
+        return next((reply for reply in self._replies if isinstance(reply, ServerError)), None)
 
 
 class Nobody:

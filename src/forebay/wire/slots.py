@@ -42,7 +42,9 @@ def common_slot(keys: Sequence[Arg], what: str) -> int | None:
 
 
 def _bytes_of(key: Arg) -> bytes:
-    return bytes(key) if isinstance(key, bytes | memoryview) else str(key).encode()
+    if isinstance(key, str):
+        return str.encode(key)
+    return bytes(key) if isinstance(key, bytes | bytearray | memoryview) else str(key).encode()
 
 
 def _shown(keys: Iterable[Arg]) -> str:

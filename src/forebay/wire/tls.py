@@ -29,7 +29,7 @@ class Tls:
             now = tuple(Path(path).stat().st_mtime_ns for path in self._files())
             if self._context is None or now != self._made_from:
                 self._context, self._made_from = self._make(), now
-        except OSError as error:  # also ssl.SSLError
+        except (OSError, ValueError) as error:  # also ssl.SSLError; ValueError: no name for a file
             settings = self._settings
             files = f"REDIS_TLS_CA={settings.tls_ca!r}, REDIS_TLS_CERT={settings.tls_cert!r}, REDIS_TLS_KEY={settings.tls_key!r}"
             raise ConnectFailed(f"TLS cannot be set up from {files}: {error}") from error
