@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Body, Response, status
+from msgspec import to_builtins
 from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
@@ -51,13 +52,23 @@ class CacheNumbers(BaseModel):
 
 
 class WireNumbers(BaseModel):
-    """The connections to Redis."""
+    """The connections to Redis: sums, each node with the state of its breaker, and seconds that commands took."""
 
     connections: int
     idle: int
     in_flight: int
+    hits: int
+    misses: int
+    timeouts: int
     dialled: int
     dropped: int
+    reconnects: int
+    bytes_sent: int
+    bytes_received: int
+    retries: int
+    refreshes: int
+    nodes: list[dict[str, str | int]]
+    latency: dict[str, dict[str, float]]
 
 
 class Numbers(BaseModel):
@@ -106,7 +117,7 @@ def operations_router(bay: AsyncForebay, engine: AsyncEngine, users: Users) -> A
     async def stats() -> Numbers:
         numbers = bay.stats()
         return Numbers(
-            wire=WireNumbers(**asdict(numbers.wire)),
+            wire=WireNumbers(**to_builtins(numbers.wire)),
             caches={name: CacheNumbers(**asdict(tally), hit_rate=tally.hit_rate) for name, tally in numbers.caches.items()},
             reported=numbers.reported,
         )

@@ -15,6 +15,7 @@ import subprocess
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_GRACE_MS = 500
 _LOOK_EVERY_MS = 1000
 
 
@@ -27,6 +28,8 @@ def main() -> int:
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory, preexec_fn=_die_with_parent)
     try:
         _watch(server, owner)
+        if server.poll() is not None:  # by itself: leave its log for a moment to the owner, who wants to know why
+            _closed(_GRACE_MS)
     finally:
         _stop(server)
         shutil.rmtree(directory, ignore_errors=True)
@@ -34,11 +37,16 @@ def main() -> int:
 
 
 def _watch(server: "subprocess.Popen[bytes]", owner: int) -> None:
+    while server.poll() is None and os.getppid() == owner:
+        if _closed(_LOOK_EVERY_MS):
+            return
+
+
+def _closed(patience_ms: int) -> bool:
+    """Whether the owner closes its end of the pipe within so many milliseconds."""
     poll = select.poll()
     poll.register(0, select.POLLIN | select.POLLHUP)
-    while server.poll() is None and os.getppid() == owner:
-        if poll.poll(_LOOK_EVERY_MS):
-            return
+    return bool(poll.poll(patience_ms))
 
 
 def _stop(server: "subprocess.Popen[bytes]") -> None:
