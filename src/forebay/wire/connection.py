@@ -90,7 +90,7 @@ class Connection:
             self._socket = _dial(address, patience, setup.tls)
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that no resolver takes
             cause = f"no answer within {patience:.3g} s" if isinstance(error, TimeoutError) else explained(error)
-            raise ConnectFailed(f"cannot connect to {address}: {cause}") from error
+            raise ConnectFailed(f"cannot connect to {address}: {cause}{setup.hint(error, address)}") from error
         known(self)
         self._plain = setup.tls is None or address.path is not None
         where = str(address)
@@ -101,7 +101,7 @@ class Connection:
             self._set_timeouts(settings.read_timeout, settings.write_timeout)
         except (ConnectionLost, DeadlineExceeded, ProtocolViolation) as error:
             self.close()
-            raise ConnectFailed(f"cannot connect to {address}: {error}") from error
+            raise ConnectFailed(f"cannot connect to {address}: {error}{setup.hint(error, address)}") from error
         except BaseException:
             self.close()
             raise
@@ -202,10 +202,12 @@ class Connection:
     def _exchange(self, packed: bytes, answer: _Answer, alone: bool = False) -> None:
         session = self._session
         try:
-            if len(packed) <= _CHUNK or not self._plain:
+            if len(packed) <= _CHUNK:
                 self._socket.sendall(packed)
-            else:
+            elif self._plain:
                 self._send_and_listen(packed)
+            else:
+                self._send_and_listen_sealed(packed)
             if not answer.settled:
                 data = (alone and self._plain and self._look()) or self._socket.recv(_CHUNK) or self._ended()
                 self._meter.bytes_received += len(data)
@@ -240,6 +242,35 @@ class Connection:
                 self._session.receive(data)
             if events[0][1] & select.POLLOUT:
                 left = left[self._socket.send(left, socket.MSG_DONTWAIT) :]
+
+    def _send_and_listen_sealed(self, packed: bytes) -> None:
+        """The same over TLS, which may want to read before it can write, and the other way round."""
+        from ssl import SSLWantReadError, SSLWantWriteError
+
+        usual = self._socket.gettimeout()
+        poll = select.poll()
+        left = memoryview(packed)
+        self._socket.settimeout(0)
+        try:
+            while left:
+                wanted = select.POLLIN
+                try:
+                    left = left[self._socket.send(left[:_CHUNK]) :]
+                    wanted |= select.POLLOUT
+                except SSLWantWriteError:
+                    wanted |= select.POLLOUT
+                except SSLWantReadError:
+                    pass
+                with suppress(SSLWantReadError, SSLWantWriteError):
+                    data = self._socket.recv(_CHUNK) or self._ended()
+                    self._meter.bytes_received += len(data)
+                    self._session.receive(data)
+                    continue
+                poll.register(self._socket, wanted)
+                if left and not poll.poll(self._write_timeout * 1000):
+                    raise TimeoutError(f"{self.address} took no bytes for {self._write_timeout:g} s")
+        finally:
+            self._socket.settimeout(usual)
 
     def _look(self) -> bytes:
         """Return what arrives within some forty microseconds, or nothing.

@@ -208,7 +208,7 @@ class Link(asyncio.Protocol):
             self._note_large(len(data))
         else:
             self._unfinished = 0
-            if self._breaker.troubled:
+            if self._breaker.troubled and self._greeted:  # a refused handshake is no sign of health
                 self._breaker.succeeded()
             sample = self._sample
             if sample is not None and self._deadlines.answered > sample[0]:

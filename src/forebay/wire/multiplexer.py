@@ -270,10 +270,11 @@ class Multiplexer:
                 await link.greeted()
         except BaseException as error:
             failure: BaseException = error
+            hint = self._setup.hint(error, self.address)
             if isinstance(error, TimeoutError) and not isinstance(error, ForebayError):
-                failure = ConnectFailed(f"cannot connect to {self.address}: no answer within {limit:g} s")
+                failure = ConnectFailed(f"cannot connect to {self.address}: no answer within {limit:g} s{hint}")
             elif isinstance(error, OSError | UnicodeError) or (isinstance(error, Unavailable) and not isinstance(error, ConnectFailed)):
-                failure = ConnectFailed(f"cannot connect to {self.address}: {explained(error)}")
+                failure = ConnectFailed(f"cannot connect to {self.address}: {explained(error)}{hint}")
             if link is not None:
                 link.drop(failure)
             if isinstance(failure, ConnectFailed):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
+from ..errors import ConnectionLost, ProtocolViolation
 from ..events import Reporter
 from ..settings import Settings
 from .address import Address
@@ -41,6 +42,18 @@ class Setup(Struct, frozen=True):
             return Handshake(sentinel_credentials_of(self.settings), role=role)
         credentials: Credentials = credentials_of(self.settings)
         return Handshake(credentials, self.settings.db, role)
+
+    def hint(self, error: BaseException, address: Address) -> str:
+        """Return what may be behind *error*, when a connection to *address* could not be opened: TLS on one side alone, mostly."""
+        if address.path is not None or getattr(error, "verify_message", None):
+            return ""
+        if self.tls is None:
+            return "; if that port speaks TLS, write rediss://" if isinstance(error, ConnectionLost | ProtocolViolation) else ""
+        if isinstance(error, TimeoutError):
+            return "; TLS was tried: if that port speaks none, write redis://"
+        if self.settings.tls_cert is None and isinstance(error, ConnectionLost | OSError) and not isinstance(error, ConnectionRefusedError):
+            return "; if the server asks for a certificate, name ours in REDIS_TLS_CERT"
+        return ""
 
     @property
     def slow_credentials(self) -> bool:

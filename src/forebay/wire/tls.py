@@ -26,7 +26,7 @@ class Tls:
             ConnectFailed: a file cannot be read, or is no certificate or key.
         """
         try:
-            now = tuple(Path(path).stat().st_mtime_ns for path in self._files())
+            now = tuple(mark for path in self._files() for mark in _marks(path))
             if self._context is None or now != self._made_from:
                 self._context, self._made_from = self._make(), now
         except (OSError, ValueError) as error:  # also ssl.SSLError; ValueError: no name for a file
@@ -57,3 +57,9 @@ class Tls:
 
     def __repr__(self) -> str:
         return f"<Tls verify={self._settings.tls_verify}>"
+
+
+def _marks(path: str) -> tuple[int, int, int]:
+    """Return what changes when the file at *path* is replaced, also by one of the same time."""
+    status = Path(path).stat()
+    return status.st_mtime_ns, status.st_ino, status.st_size
