@@ -220,7 +220,7 @@ class Node:
         """End the process in good order; safe to call again."""
         self.begin_to_stop()
         if self._supervisor is not None:
-            self._supervisor.wait()
+            supervisor.ended(self._supervisor)
             self._forget()
 
     def begin_to_stop(self) -> None:

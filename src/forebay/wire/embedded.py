@@ -154,7 +154,7 @@ class EmbeddedServer:
             return
         if self._supervisor is not None:
             cast("IO[bytes]", self._supervisor.stdin).close()  # the supervisor reads the end of the pipe, stops the server and tidies up
-            self._supervisor.wait()
+            supervisor.ended(self._supervisor)
             self._supervisor = None
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)

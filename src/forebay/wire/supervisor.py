@@ -16,6 +16,7 @@ import sys
 
 _PR_SET_PDEATHSIG = 1
 _GRACE_MS = 500
+_TELL_AFTER = 5.0  # seconds
 _LOOK_EVERY_MS = 1000
 
 
@@ -63,6 +64,16 @@ def _die_with_parent() -> None:
     """On Linux the kernel ends the server should this supervisor itself be killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def ended(process: "subprocess.Popen[bytes]") -> None:
+    """Wait, as the owner who has closed its end of the pipe, until the supervisor is gone. A child forked meanwhile may
+    hold the pipe open: then the supervisor is told."""
+    try:
+        process.wait(_TELL_AFTER)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.wait()
 
 
 if __name__ == "__main__":
