@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from ..errors import Redirected, Refused, ServerError, Unavailable
 from ..settings import Settings
 from ..wire.address import Address
 from ..wire.call import Call
-from ..wire.commands import keys_of, traits_of
+from ..wire.commands import EVERYWHERE, keys_of, traits_of
 from ..wire.resp import Arg, Reply
 from ..wire.slots import common_slot
 from ..wire.splitting import split
@@ -24,7 +24,6 @@ from .redispy_route import ClientRoute, counted, settled, shaped_all
 
 __all__ = ["ClusterClientRoute"]
 
-_EVERYWHERE: Final = frozenset({"DBSIZE", "FUNCTION", "SCRIPT"})
 _KNOWN_BY_CLIENTS: Final = frozenset({"EVAL ", "EVALSHA "})  # any other name is looked up without regard to the space behind it
 _MOVES: Final = 3
 
@@ -113,10 +112,9 @@ class ClusterClientRoute(ClientRoute):
         name = traits_of(args[0]).name
         primaries = await self._primaries()
         if name == "SCAN":
-            numbered = {Address(node.host, node.port): _Primary(Address(node.host, node.port), node) for node in primaries}
-            known: Mapping[Any, Any] = numbered
-            return await self._walk.step(_Step(self, self._settings, args), known, list(known.values()))
-        if name not in _EVERYWHERE:
+            named: list[Any] = [_Primary(Address(node.host, node.port), node) for node in primaries]
+            return await self._walk.step(_Step(self, self._settings, args), named)
+        if name not in EVERYWHERE:
             return await self.send_to(args, random.choice(primaries))  # noqa: S311 - spreads load, guards nothing
         replies = [await self.send_to(args, node) for node in primaries]
         return sum(replies) if name == "DBSIZE" else replies[0]

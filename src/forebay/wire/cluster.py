@@ -6,17 +6,16 @@ The protocol is that of the Redis cluster specification.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from ..errors import ConnectFailed, ConnectionLost, Redirected, Refused, ServerError, Unavailable
 from .address import Address
 from .call import Call, Pipeline
-from .commands import Traits, keys_of
+from .commands import EVERYWHERE, Traits, keys_of
 from .node import MakeNode, Node, Setup
 from .resp import Arg, Reply, pack
-from .route import Route
+from .route import ASK_EVERY, Route
 from .slotmap import Shard, read_redirection, read_shards
 from .slots import SLOTS, common_slot, slot_of
 from .splitting import Split, split
@@ -25,10 +24,8 @@ from .walking import Walk
 
 __all__ = ["Cluster"]
 
-_ASK_EVERY: Final = 0.05  # seconds
 _ASK_TIMEOUT: Final = 1.0
 _CLUSTER_SLOTS: Final = pack(("CLUSTER", "SLOTS"))
-_EVERYWHERE: Final = frozenset({"DBSIZE", "FUNCTION", "SCRIPT"})
 _STALE: Final = frozenset({"CLUSTERDOWN", "MASTERDOWN", "READONLY"})
 
 
@@ -42,15 +39,14 @@ class Cluster(Route):
         self._replicas: dict[Address, tuple[Address, ...]] = {}  # of each primary
         self._replica_nodes: dict[Address, Node] = {}
         self._walk = Walk()
-        self._asked_at = 0.0
         self._moved = False
         self._every_primary: list[Node] = []
         self._seeds = {address: make_node(address, "any", setup) for address in (Address(*host) for host in self._settings.hosts)}
 
     async def connect(self) -> None:
         """Learn the map from any node and connect to every primary, or raise `ConnectFailed`."""
-        await self._refresh(self._settings.dial_timeout)
-        for error in await self._waiting.gather([_connecting(node) for node in self._every_primary]):
+        await self._ask_anew(self._settings.dial_timeout)
+        for error in await self._waiting.gather([node.connect() for node in self._every_primary]):
             if isinstance(error, BaseException):
                 raise error
 
@@ -80,10 +76,11 @@ class Cluster(Route):
         slot = None if key is None else slot_of(key)
         node = self._serving(slot)
         if node is None:
-            await self._refresh(self._settings.dial_timeout)
+            await self._ask_anew(self._settings.dial_timeout)
             node = self._serving(slot)
         if node is None:
-            raise Refused(f"CLUSTERDOWN no node of {self._settings.where} serves slot {slot}")
+            what = "any slot" if slot is None else f"slot {slot}"
+            raise Refused(f"CLUSTERDOWN no node of {self._settings.where} is known to serve {what}")
         return node
 
     async def _attempt(self, call: Call) -> Reply:
@@ -185,12 +182,11 @@ class Cluster(Route):
 
     async def _attempt_without_keys(self, call: Call) -> Reply:
         name = call.traits[0].name
-        if not self._every_primary:
-            await self._refresh(call.left())
+        await self._primary(None)  # raises, if the cluster has not been reached: none is not the same as nothing
         primaries = list(self._every_primary)
         if name == "SCAN" and len(call.commands) == 1:
-            return await self._walk.step(call, self._known, primaries)
-        if name not in _EVERYWHERE:
+            return await self._walk.step(call, primaries)
+        if name not in EVERYWHERE:
             return await call.send(random.choice(primaries))  # noqa: S311 - spreads load, guards nothing
         replies = [await call.send(node) for node in primaries]
         return sum(replies) if name == "DBSIZE" else replies[0]
@@ -220,32 +216,14 @@ class Cluster(Route):
         """Learn the map behind a redirection, and again behind those that come meanwhile."""
         while self._moved and not self._waiting.stopped:
             self._moved = False
-            await self._waiting.sleep(_ASK_EVERY * 1.1)
+            await self._waiting.sleep(ASK_EVERY * 1.1)
             await self._refresh_quietly()
 
     async def _refresh_quietly(self, patience: float = _ASK_TIMEOUT) -> None:
         try:
-            await self._refresh(patience)
+            await self._ask_anew(patience)
         except ConnectFailed:
             return  # the caller has a failure of its own to tell
-
-    async def _refresh(self, patience: float) -> None:
-        """Learn the map anew, unless somebody just did.
-
-        Raises:
-            ConnectFailed: no node could tell it.
-        """
-        known = self._asked_at
-        try:
-            async with self._waiting.guard(patience):
-                if self._asked_at == known and time.monotonic() - known > _ASK_EVERY:
-                    self._refreshes += 1
-                    try:
-                        await self._ask()
-                    finally:
-                        self._asked_at = time.monotonic()
-        except TimeoutError as error:
-            raise ConnectFailed(f"{self._settings.where}: another caller was still asking for the map of slots") from error
 
     async def _ask(self) -> None:
         causes = []
@@ -279,7 +257,3 @@ class Cluster(Route):
                 node = nodes.pop(address)
                 if address not in self._seeds or node is not self._seeds[address]:
                     self._leave(node)
-
-
-async def _connecting(node: Node) -> None:
-    await node.connect()

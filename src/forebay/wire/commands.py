@@ -14,7 +14,7 @@ from msgspec import Struct
 from ..errors import InvalidCommand
 from .resp import Arg
 
-__all__ = ["Traits", "blocks_for", "check_shared", "keys_of", "name_of", "traits_of"]
+__all__ = ["EVERYWHERE", "Traits", "blocks_for", "check_shared", "keys_of", "name_of", "traits_of"]
 
 
 def _names(text: str) -> frozenset[str]:
@@ -38,6 +38,7 @@ _WITHOUT_KEYS: Final = _names(
     SLOWLOG SWAPDB TIME UNWATCH WAIT WAITAOF
     """
 )
+EVERYWHERE: Final = _names("DBSIZE FUNCTION SCRIPT")  # asked of every primary of a cluster
 _ALL_ARE_KEYS: Final = _names(
     "DEL EXISTS MGET PFCOUNT PFMERGE RENAME RENAMENX SDIFF SDIFFSTORE SINTER SINTERSTORE SUNION SUNIONSTORE TOUCH UNLINK WATCH"
 )

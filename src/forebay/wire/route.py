@@ -5,8 +5,9 @@ The topologies are its subclasses: they know which node that is, and how to lear
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Sequence
-from typing import Any
+from typing import Any, Final
 from weakref import WeakSet
 
 from ..errors import CircuitOpen, Closed, OutcomeUnknown, Redirected, Refused, Unavailable
@@ -19,9 +20,10 @@ from .resp import Arg, Reply, pack
 from .stats import WireStats
 from .waiting import Waiting
 
-__all__ = ["Route"]
+__all__ = ["ASK_EVERY", "Route"]
 
-_AT_ONCE = 5  # redirections are followed without a pause so many times
+_AT_ONCE: Final = 5  # redirections are followed without a pause so many times
+ASK_EVERY: Final = 0.05  # seconds
 
 
 class Route:
@@ -35,6 +37,7 @@ class Route:
         self._waiting = waiting
         self._retries = 0
         self._refreshes = 0
+        self._asked_at = 0.0
         self._closed = False
         self._leaving: list[Node] = []
         self._streams: WeakSet[Stream] = WeakSet()
@@ -145,7 +148,7 @@ class Route:
         for stream in list(self._streams):
             await stream.close()
         await self._waiting.stop()
-        for error in await self._waiting.gather([_closing(node) for node in [*self._nodes(), *self._leaving]]):
+        for error in await self._waiting.gather([node.close() for node in [*self._nodes(), *self._leaving]]):
             if isinstance(error, BaseException):
                 raise error
 
@@ -183,6 +186,25 @@ class Route:
     async def _learn_places(self, refusals: Sequence[Refused], rest: Pipeline) -> None:
         """Do as `_learn` for each place of a pipeline that was refused, before *rest*, which they are now, is sent."""
         await self._learn(refusals[0], rest)
+
+    async def _ask(self) -> None:
+        """Ask who serves what, and go by that from now on, or raise `ConnectFailed`."""
+        raise NotImplementedError
+
+    async def _ask_anew(self, patience: float) -> None:
+        """Do `_ask`, one caller at a time, unless somebody just did.
+
+        Raises:
+            ConnectFailed: nobody could tell, or it was not this caller's turn within *patience* seconds.
+        """
+        known = self._asked_at
+        async with self._waiting.guard(patience):
+            if self._asked_at == known and time.monotonic() - known > ASK_EVERY:
+                self._refreshes += 1
+                try:
+                    await self._ask()
+                finally:
+                    self._asked_at = time.monotonic()
 
     def _nodes(self) -> list[Node]:
         raise NotImplementedError
@@ -239,7 +261,3 @@ class Route:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._settings.where}>"
-
-
-async def _closing(node: Node) -> None:
-    await node.close()

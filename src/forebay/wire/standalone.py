@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from ..errors import CircuitOpen, ConnectFailed, ConnectionLost, Refused, Unavailable
 from .address import Address
@@ -13,12 +13,10 @@ from .call import Call
 from .commands import Traits
 from .node import MakeNode, Node, Setup
 from .resp import Arg, Reply
-from .route import Route
+from .route import ASK_EVERY, Route
 from .waiting import Waiting
 
 __all__ = ["Fixed", "Locator", "Standalone"]
-
-_ASK_EVERY: Final = 0.05  # seconds
 
 
 class Locator(Protocol):
@@ -48,7 +46,6 @@ class Standalone(Route):
         self._locator = locator
         self._node: Node | None = None
         self._replicas: list[Node] = []
-        self._asked_at = 0.0
 
     async def connect(self) -> None:
         """Find the server and connect, or raise `ConnectFailed`."""
@@ -86,7 +83,7 @@ class Standalone(Route):
             return False
         if self._locator.follows:
             return await self._ask_again(call.node, 0.0 if isinstance(error, CircuitOpen) else call.left())
-        if demoted and self._node is not None and self._node is call.node and time.monotonic() - self._asked_at > _ASK_EVERY:
+        if demoted and self._node is not None and self._node is call.node and time.monotonic() - self._asked_at > ASK_EVERY:
             # behind a name that may stand for another server by now
             self._asked_at = time.monotonic()
             self._replace(self._make_node(self._node.address, self._node.role, self._setup))
@@ -99,18 +96,16 @@ class Standalone(Route):
     async def _ask_again(self, known: Node | None, patience: float) -> bool:
         """Ask who is primary, unless somebody just did; return whether it is another node than *known*."""
         try:
-            async with self._waiting.guard(patience):
-                if self._node is known and time.monotonic() - self._asked_at > _ASK_EVERY:
-                    self._refreshes += 1
-                    try:
-                        node = await self._locator.primary(self._node)
-                    finally:
-                        self._asked_at = time.monotonic()
-                    if node is not self._node:
-                        self._replace(node)
-        except (TimeoutError, ConnectFailed):
+            if self._node is known:
+                await self._ask_anew(patience)
+        except ConnectFailed:
             return False  # the caller has a failure of its own to tell
         return self._node is not known
+
+    async def _ask(self) -> None:
+        node = await self._locator.primary(self._node)
+        if node is not self._node:
+            self._replace(node)
 
     def _replace(self, new: Node) -> None:
         left = [*self._replicas, *([self._node] if self._node is not None else [])]

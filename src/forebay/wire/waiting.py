@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from ..colours import complete
-from ..errors import ForebayError
+from ..errors import ConnectFailed, ForebayError
 from ..forks import renew_after_fork
 
-__all__ = ["BlockingWaiting", "Guard", "Waiting"]
+__all__ = ["STILL_ASKING", "BlockingWaiting", "Guard", "Waiting"]
+
+STILL_ASKING: Final = "another caller is still finding out where the server is"
 
 T = TypeVar("T")
 
@@ -31,12 +33,12 @@ class Waiting(Protocol):
         """Pause the caller."""
 
     def guard(self, patience: float) -> Guard:
-        """Return the guard of the caller's loop, or of all threads. Entering it raises ``TimeoutError`` after *patience* seconds."""
+        """Return the guard of the caller's loop, or of all threads. Entering it raises `ConnectFailed` after *patience* seconds."""
 
     def run(self, function: Callable[[], T]) -> Awaitable[T]:
         """Call a function that may block."""
 
-    def gather(self, works: Sequence[Coroutine[Any, Any, T]]) -> Awaitable[list[T | BaseException]]:
+    def gather(self, works: Sequence[Awaitable[T]]) -> Awaitable[list[T | BaseException]]:
         """Run all to their end, at the same time where the colour can; Forebay's errors are values in the list."""
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -56,8 +58,8 @@ class _ThreadGuard:
         self._patience = patience
 
     async def __aenter__(self) -> None:
-        if not self._lock.acquire(timeout=max(0.0, self._patience)):
-            raise TimeoutError("another thread is still at it")
+        if not self._lock.acquire(timeout=min(max(0.0, self._patience), threading.TIMEOUT_MAX)):
+            raise ConnectFailed(STILL_ASKING)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._lock.release()
@@ -85,7 +87,7 @@ class BlockingWaiting:
     async def run(self, function: Callable[[], T]) -> T:
         return function()
 
-    async def gather(self, works: Sequence[Coroutine[Any, Any, T]]) -> list[T | BaseException]:
+    async def gather(self, works: Sequence[Awaitable[T]]) -> list[T | BaseException]:
         results: list[T | BaseException] = []
         for work in works:
             try:

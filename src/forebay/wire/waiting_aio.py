@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from .waiting import Guard
+from ..errors import ConnectFailed
+from .waiting import STILL_ASKING, Guard
 
 __all__ = ["AioWaiting"]
 
@@ -22,8 +23,11 @@ class _LoopGuard:
         self._patience = patience
 
     async def __aenter__(self) -> None:
-        async with asyncio.timeout(self._patience):
-            await self._lock.acquire()
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._lock.acquire()
+        except TimeoutError as error:
+            raise ConnectFailed(STILL_ASKING) from error
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._lock.release()
@@ -50,7 +54,7 @@ class AioWaiting:
     async def run(self, function: Callable[[], T]) -> T:
         return await asyncio.to_thread(function)
 
-    async def gather(self, works: Sequence[Coroutine[Any, Any, T]]) -> list[T | BaseException]:
+    async def gather(self, works: Sequence[Awaitable[T]]) -> list[T | BaseException]:
         return await asyncio.gather(*works, return_exceptions=True)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:

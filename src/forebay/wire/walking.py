@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from ..errors import InvalidCommand
@@ -22,25 +22,23 @@ class Walk:
     def __init__(self) -> None:
         self._order: list[Address] = []
 
-    async def step(self, call: Call, known: Mapping[Address, Node], primaries: Sequence[Node]) -> Reply:
+    async def step(self, call: Call, primaries: Sequence[Node]) -> Reply:
         """Send one ``SCAN`` to the node that its cursor names; return its reply with the next cursor of the walk.
 
         Raises:
             InvalidCommand: the cursor is no number.
         """
-        for node in sorted(primaries, key=lambda node: str(node.address)):
-            if node.address not in self._order:
-                self._order.append(node.address)
+        serving = {node.address: node for node in sorted(primaries, key=lambda node: str(node.address))}
+        self._order += [address for address in serving if address not in self._order]
         name, cursor, *rest = call.commands[0] if len(call.commands[0]) > 1 else (*call.commands[0], 0)
         number = _number(cursor)
         place, within = number & ((1 << _BITS) - 1), number >> _BITS
-        serving = {node.address for node in primaries}
         while place < len(self._order) and self._order[place] not in serving:
             place, within = place + 1, 0
         if place >= len(self._order):
             return [b"0", []]
         call.packed = [pack((name, within, *rest))]
-        after, names = await call.send(known[self._order[place]])
+        after, names = await call.send(serving[self._order[place]])
         place, within = (place, int(after)) if int(after) else (place + 1, 0)
         done = place >= len(self._order)
         return [b"0" if done else b"%d" % (within << _BITS | place), names]
