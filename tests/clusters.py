@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import hiredis
 
-from tests.servers import HOST, Node, free_ports, start_all, stop_all, until
+from tests.servers import HOST, Node, Topology, free_ports, start_all, stop_all, until
 
 __all__ = ["SLOTS", "Announce", "ClusterNode", "ClusterSet", "Step"]
 
@@ -50,7 +49,7 @@ class ClusterNode(Node):
         self.id = self.call("CLUSTER", "MYID")
 
 
-class ClusterSet:
+class ClusterSet(Topology):
     """*masters* masters with *replicas* replicas each; every node sees a whole cluster once it is entered."""
 
     def __init__(self, masters: int = 3, replicas: int = 0, *, announce: Announce | None = None) -> None:
@@ -58,17 +57,6 @@ class ClusterSet:
         self._replicas = replicas
         self._announce = announce
         self.nodes: list[ClusterNode] = []
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
 
     @property
     def url(self) -> str:

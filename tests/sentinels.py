@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from tests.servers import HOST, Node, free_ports, start_all, stop_all, until
+from tests.servers import HOST, Node, Topology, free_ports, start_all, stop_all, until
 
 __all__ = ["SERVICE", "SentinelSet"]
 
@@ -17,7 +16,7 @@ _FAILOVER_TIMEOUT_MS: Final = 2000  # sentinels leave a master alone for twice t
 _QUICKER: Final = {"INFO-PERIOD": 500, "PUBLISH-PERIOD": 150, "PING-PERIOD": 500, "ASK-PERIOD": 200, "TILT-PERIOD": 1000}
 
 
-class SentinelSet:
+class SentinelSet(Topology):
     """Three servers and three sentinels on loopback, replicas in sync and sentinels acquainted once it is entered."""
 
     def __init__(self, *, password: str | None = None, sentinel_password: str | None = None) -> None:
@@ -25,17 +24,6 @@ class SentinelSet:
         self._sentinel_password = sentinel_password
         self.servers: list[Node] = []
         self.sentinels: list[Node] = []
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
 
     @property
     def hosts(self) -> str:

@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
 import hiredis
 
@@ -285,3 +286,25 @@ def caught_up(master: Node, replicas: Iterable[Node]) -> None:
 
 def _has_read(replica: Node, goal: int) -> bool:
     return int(replica.info("replication")["slave_repl_offset"]) >= goal
+
+
+class Topology:
+    """Several processes that are started together, and stopped together whatever happens."""
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End every process; safe to call again."""
+        raise NotImplementedError

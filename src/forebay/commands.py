@@ -41,7 +41,7 @@ class AsyncCommands:
         """
         if timeout is not None or replica:
             return await self.port.execute(*args, timeout=_seconds(timeout), idempotent=idempotent, replica=replica)
-        try:
+        try:  # as the port's own execute does, one coroutine shorter
             return await self.port.send(*args)
         except Unavailable as error:
             return await self.port.again(error, args, idempotent=idempotent)

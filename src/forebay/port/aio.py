@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from ..events import Reporter
 from ..wire.route import Route
-from ..wire.subscription import SubscriptionCore
 from ..wire.waiting_aio import AioWaiting
+from .port_base import PortBase
 
 __all__ = ["AioPort"]
 
@@ -53,26 +53,12 @@ class AioPromise(Generic[T]):
         self._waiters.clear()
 
 
-class AioPort:
+class AioPort(PortBase[AioWaiting]):
     """The asyncio colour of `Port`."""
 
     def __init__(self, route: Route, waiting: AioWaiting, reporter: Reporter) -> None:
-        self.route = route
-        self.waiting = waiting
-        self._reporter = reporter
-        self.get = route.get
-        self.send = route.send
-        self.again = route.again
-        self.execute = route.execute
-        self.execute_many = route.execute_many
-        self.transaction = route.transaction
-        self.connect = route.connect
-        self.stats = route.stats
+        super().__init__(route, waiting, reporter)
         self._tasks: set[asyncio.Task[None]] = set()
-
-    def subscription(self, channels: Sequence[str], patterns: Sequence[str]) -> SubscriptionCore:
-        """Return a subscription that is not open yet."""
-        return SubscriptionCore(self.route, self.waiting, self._reporter, channels, patterns)
 
     async def call(self, loader: Callable[[], Any]) -> Any:
         """Call *loader*, and await what it returns if that can be awaited."""
@@ -101,9 +87,6 @@ class AioPort:
                 mine.append(task)
         await asyncio.gather(*mine, return_exceptions=True)
         await self.route.close()
-
-    def __repr__(self) -> str:
-        return f"<AioPort {self.route!r}>"
 
 
 def _cancel(task: asyncio.Task[None]) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from ..events import Reporter
 from ..wire.route import Route
-from ..wire.subscription import SubscriptionCore
 from ..wire.waiting import BlockingWaiting
 from .port import complete
+from .port_base import PortBase
 
 __all__ = ["BlockingPort"]
 
@@ -43,26 +43,12 @@ class BlockingPromise(Generic[T]):
         return self._value  # type: ignore[return-value]
 
 
-class BlockingPort:
+class BlockingPort(PortBase[BlockingWaiting]):
     """The threads' colour of `Port`."""
 
     def __init__(self, route: Route, waiting: BlockingWaiting, reporter: Reporter) -> None:
-        self.route = route
-        self.waiting = waiting
-        self._reporter = reporter
-        self.get = route.get
-        self.send = route.send
-        self.again = route.again
-        self.execute = route.execute
-        self.execute_many = route.execute_many
-        self.transaction = route.transaction
-        self.connect = route.connect
+        super().__init__(route, waiting, reporter)
         self.close = route.close
-        self.stats = route.stats
-
-    def subscription(self, channels: Sequence[str], patterns: Sequence[str]) -> SubscriptionCore:
-        """Return a subscription that is not open yet."""
-        return SubscriptionCore(self.route, self.waiting, self._reporter, channels, patterns)
 
     async def call(self, loader: Callable[[], Any]) -> Any:
         """Call *loader* and return its value.
@@ -83,9 +69,6 @@ class BlockingPort:
     def launch(self, work: Coroutine[Any, Any, None]) -> Callable[[], None]:
         complete(work)
         return _nothing_to_cancel
-
-    def __repr__(self) -> str:
-        return f"<BlockingPort {self.route!r}>"
 
 
 def _nothing_to_cancel() -> None:

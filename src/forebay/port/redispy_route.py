@@ -21,7 +21,7 @@ from ..wire.latency import Latencies
 from ..wire.node import Node, Setup, Stream
 from ..wire.resp import Arg, Reply
 from ..wire.route import Route
-from ..wire.stats import NodeStats, WireStats
+from ..wire.stats import Counts, NodeStats, WireStats
 from ..wire.waiting import Waiting
 from .port import raise_refusal
 from .redispy_replies import RAW, Errors, shaped, spoken
@@ -219,8 +219,8 @@ def counted(pool: Any, address: str, in_flight: int) -> NodeStats:
     idle = [each for name in ("_available_connections", "_free") for each in getattr(pool, name, ())]
     every = getattr(pool, "_connections", None)
     connections = len(idle) + len(getattr(pool, "_in_use_connections", ())) if every is None else len(every)
-    unknown = dict.fromkeys(("hits", "misses", "timeouts", "dialled", "dropped", "reconnects", "bytes_sent", "bytes_received"), 0)
-    return NodeStats(address, "any", "closed", connections, len(idle), in_flight, **unknown)
+    known = {"connections": connections, "idle": len(idle), "in_flight": in_flight}
+    return NodeStats(**dict.fromkeys(Counts.__struct_fields__, 0) | known, address=address, role="any", breaker="closed")
 
 
 def _no_node(address: Address, _role: Role, _setup: Setup) -> Node:

@@ -15,7 +15,7 @@ from ..events import NameRefused
 from .address import Address
 from .handshake import Role
 from .node import Setup
-from .resp import Push, Reply, pack
+from .resp import PING, Push, Reply, pack
 from .session import Batch, Nobody, Session
 from .sockets import explained, tune
 from .stats import Meter
@@ -30,7 +30,6 @@ __all__ = ["Connection"]
 _CHUNK: Final = 65536
 _TRIES: Final = 40  # looks at the socket before sleeping on it, about a microsecond each
 _LONGEST_PAUSE: Final = 1024
-_PING: Final = pack(("PING",))
 _FOREVER: Final = 1e8  # seconds: the kernel takes no more than it can count
 
 
@@ -160,7 +159,7 @@ class Connection:
             held = 0 if self._plain else cast("ssl.SSLSocket", self._socket).pending()
             if not held and not poll.poll(None if timeout is None else timeout * 1000):
                 return False
-            self._session.receive(self._socket.recv(_CHUNK) or self._ended())
+            self._take_in(self._socket.recv(_CHUNK))
         except (OSError, ValueError, ProtocolViolation) as error:  # ValueError: another thread has closed it
             self.close()
             raise ConnectionLost(f"connection to {self.address} lost: {error}") from error
@@ -181,7 +180,7 @@ class Connection:
     def ask_for_life(self) -> None:
         """Send a PING whose reply nobody waits for, on a connection that is listened to."""
         self._session.slots.append(Nobody())
-        self._socket.sendall(_PING)
+        self._socket.sendall(PING)
 
     @property
     def owes(self) -> bool:
@@ -209,9 +208,7 @@ class Connection:
             else:
                 self._send_and_listen_sealed(packed)
             if not answer.settled:
-                data = (alone and self._plain and self._look()) or self._socket.recv(_CHUNK) or self._ended()
-                self._meter.bytes_received += len(data)
-                session.receive(data)
+                self._take_in((alone and self._plain and self._look()) or self._socket.recv(_CHUNK))
                 if not answer.settled:
                     self._receive_rest(answer)
             if not session.quiet:
@@ -237,9 +234,7 @@ class Connection:
             if not events:
                 raise TimeoutError(f"{self.address} took no bytes for {self._write_timeout:g} s")
             if events[0][1] & ~select.POLLOUT:
-                data = self._socket.recv(_CHUNK, socket.MSG_DONTWAIT) or self._ended()
-                self._meter.bytes_received += len(data)
-                self._session.receive(data)
+                self._take_in(self._socket.recv(_CHUNK, socket.MSG_DONTWAIT))
             if events[0][1] & select.POLLOUT:
                 left = left[self._socket.send(left, socket.MSG_DONTWAIT) :]
 
@@ -262,9 +257,7 @@ class Connection:
                 except SSLWantReadError:
                     pass
                 with suppress(SSLWantReadError, SSLWantWriteError):
-                    data = self._socket.recv(_CHUNK) or self._ended()
-                    self._meter.bytes_received += len(data)
-                    self._session.receive(data)
+                    self._take_in(self._socket.recv(_CHUNK))
                     continue
                 poll.register(self._socket, wanted)
                 if left and not poll.poll(self._write_timeout * 1000):
@@ -298,9 +291,12 @@ class Connection:
         while not answer.settled:
             if time.monotonic() > limit:
                 raise TimeoutError("the reply trickles in too slowly")
-            data = self._socket.recv(_CHUNK) or self._ended()
-            self._meter.bytes_received += len(data)
-            self._session.receive(data)
+            self._take_in(self._socket.recv(_CHUNK))
+
+    def _take_in(self, data: bytes) -> None:
+        """Settle what *data* answers; no data is the end of the connection."""
+        self._session.receive(data or self._ended())
+        self._meter.bytes_received += len(data)
 
     def _unasked(self, refusal: ServerError) -> None:
         """A server that is full or protected speaks before it is asked, and hangs up. Later nobody may."""

@@ -19,7 +19,7 @@ from .address import Address
 from .deadlines import Deadlines
 from .latency import Latencies, name_in
 from .resilience import Breaker
-from .resp import Push, Reply
+from .resp import PING, Push, Reply
 from .session import Batch, Nobody, Session, Slot
 from .sockets import tune
 from .stats import Meter
@@ -27,7 +27,6 @@ from .stats import Meter
 __all__ = ["Link"]
 
 _SILENCE_FACTOR = 2  # a connection that owes replies and is silent for this many read timeouts is given up
-_PING = b"*1\r\n$4\r\nPING\r\n"
 
 
 class Link(asyncio.Protocol):
@@ -151,7 +150,7 @@ class Link(asyncio.Protocol):
         self.closing = True
         self._call_waiters()
         if self._slots and self.broken is None:
-            last = self.send(_PING)
+            last = self.send(PING)
             await asyncio.wait([last], timeout=patience)
             if not last.done():
                 last.cancel()
@@ -299,9 +298,9 @@ class Link(asyncio.Protocol):
         """Ask an idle connection for a sign of life. One that gives none is silent, and given up as such."""
         if not self._slots and self.loop.time() - self._deadlines.heard_at >= self._settings.ping_every:
             self.loop.call_soon(self._flush)
-            self._out.append(_PING)
+            self._out.append(PING)
             self._slots.append(Nobody())
-            self._room -= len(_PING)
+            self._room -= len(PING)
         self._timers["ping"] = self.loop.call_later(self._settings.ping_every, self._ping)
 
     def _write_blocked(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
 
 from ..errors import ConnectFailed, DeadlineExceeded, ForebayError, Overloaded, ServerError, Unavailable
 from ..events import ConnectionDropped, NameRefused
@@ -14,38 +13,27 @@ from .handshake import Role
 from .lanes import Lanes
 from .link import Link
 from .node import Setup
-from .resilience import Breaker
-from .resp import Push, Reply, pack
+from .node_base import PROBE_TIMEOUT, NodeBase
+from .resp import PING, Push, Reply, pack
 from .sockets import explained
-from .stats import Meter, NodeStats
+from .stats import NodeStats
 from .stream import AioStream
 
 __all__ = ["Multiplexer"]
 
 _Loop = asyncio.AbstractEventLoop
-_PING: Final = pack(("PING",))
-_PROBE_TIMEOUT: Final = 0.5
-_MOST_LARGE: Final = 1024
 
 
-class Multiplexer:
+class Multiplexer(NodeBase):
     """The asyncio colour of `Node`: one shared connection for each event loop, and lanes beside it."""
 
     def __init__(self, address: Address, role: Role, setup: Setup) -> None:
-        self.address = address
-        self.role = role
-        self.breaker = Breaker(str(address))
-        self.may_transact = False
-        self._setup = setup
-        self._settings = setup.settings
-        self._meter = Meter()
+        super().__init__(address, role, setup)
         self._links: dict[_Loop, Link] = {}
         self._lanes: dict[_Loop, Lanes] = {}
         self._dials: dict[_Loop, asyncio.Task[Link]] = {}
-        self._large: set[bytes] = set()  # commands whose last reply was large
         self._greeting: set[Link] = set()
         self._inherited: list[object] = []
-        self._closed = False
         renew_after_fork(self)
 
     def renew(self) -> None:
@@ -122,16 +110,12 @@ class Multiplexer:
 
     def stats(self) -> NodeStats:
         """Return counts of connections and of commands in flight."""
-        links, lanes, meter = list(self._links.values()), list(self._lanes.values()), self._meter
-        busy = sum(lane.busy for lane in lanes)
-        return NodeStats(
-            address=str(self.address),
-            role=self.role,
-            breaker=self.breaker.state,
-            connections=len(links) + sum(lane.open for lane in lanes),
-            idle=sum(not link.in_flight for link in links) + sum(lane.open for lane in lanes) - busy,
+        links, lanes = list(self._links.values()), list(self._lanes.values())
+        opened, busy = sum(lane.open for lane in lanes), sum(lane.busy for lane in lanes)
+        return self._numbers(
+            connections=len(links) + opened,
+            idle=sum(not link.in_flight for link in links) + opened - busy,
             in_flight=sum(link.in_flight for link in links) + busy,
-            **{name: getattr(meter, name) for name in Meter.__slots__},
         )
 
     async def _send_large(self, packed: bytes, timeout: float | None) -> Reply:
@@ -142,11 +126,6 @@ class Multiplexer:
         if isinstance(reply, ServerError):
             raise reply
         return reply
-
-    def _remember_large(self, command: bytes) -> None:
-        if len(self._large) >= _MOST_LARGE:
-            self._large.pop()
-        self._large.add(command)
 
     async def _send_when_ready(self, send: Callable[[Link], asyncio.Future[Reply]], size: int, timeout: float | None) -> Reply:
         limit = self._settings.read_timeout if timeout is None else timeout
@@ -196,11 +175,11 @@ class Multiplexer:
         if not self.breaker.admit():
             return
         try:
-            async with asyncio.timeout(min(_PROBE_TIMEOUT, self._settings.read_timeout / 2)):
+            async with asyncio.timeout(min(PROBE_TIMEOUT, self._settings.read_timeout / 2)):
                 if link is None:
                     await self._dial_together(asyncio.get_running_loop())
                 else:
-                    await link.send(_PING)
+                    await link.send(PING)
         except (Unavailable, TimeoutError) as error:
             self.breaker.probe_failed(error)
             if link is not None:
@@ -285,9 +264,7 @@ class Multiplexer:
         finally:
             if link is not None:
                 self._greeting.discard(link)
-        self.breaker.succeeded()
-        self._meter.dialled += 1
-        self._meter.reconnects += self._meter.dropped > 0
+        self._connected()
         link.renew_ready()
         return link
 
@@ -328,10 +305,6 @@ class Multiplexer:
             if not isinstance(cause, DeadlineExceeded):  # which its caller chose
                 self.breaker.failed(cause)
             self._setup.reporter.report(ConnectionDropped(cause, str(link.address)))
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ConnectFailed(f"{self.address} is not used any more")  # the route knows whether it has another, or is closed
 
     def _forget_closed_loops(self) -> None:
         for loop in [loop for loop in {*self._links, *self._lanes} if loop.is_closed()]:

@@ -11,7 +11,7 @@ from ..errors import ConnectionLost, ProtocolViolation
 from ..events import Reporter
 from ..settings import Settings
 from .address import Address
-from .credentials import Credentials, credentials_of, sentinel_credentials_of
+from .credentials import credentials_of, sentinel_credentials_of
 from .handshake import Handshake, Role
 from .latency import Latencies
 from .resilience import Breaker
@@ -40,8 +40,7 @@ class Setup(Struct, frozen=True):
         """
         if role == "sentinel":
             return Handshake(sentinel_credentials_of(self.settings), role=role)
-        credentials: Credentials = credentials_of(self.settings)
-        return Handshake(credentials, self.settings.db, role)
+        return Handshake(credentials_of(self.settings), self.settings.db, role)
 
     def hint(self, error: BaseException, address: Address) -> str:
         """Return what may be behind *error*, when a connection to *address* could not be opened: TLS on one side alone, mostly."""

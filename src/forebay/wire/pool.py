@@ -21,35 +21,24 @@ from .handshake import Role
 from .latency import name_in
 from .listening import BlockingStream
 from .node import Setup
-from .resilience import Breaker
-from .resp import Push, Reply, pack
-from .stats import Meter, NodeStats
+from .node_base import PROBE_TIMEOUT, NodeBase
+from .resp import PING, Push, Reply
+from .stats import NodeStats
 
 __all__ = ["Pool"]
 
 _PROBE_AFTER: Final = 0.01  # a socket idle for longer is looked at before it is used
 _TURNS: Final = 4  # sockets that small commands share: with more, threads spend their time handing over the interpreter lock
 _LARGE: Final = 16 * 1024  # has a socket of its own, for the others would wait for the bytes
-_MOST_LARGE: Final = 1024
-_PING: Final = pack(("PING",))
-_PROBE_TIMEOUT: Final = 0.5
 _LONG_WAIT: Final = 0.02  # seconds for a free socket, from which on they count
 _SPARE_FOR: Final = 300.0  # an idle socket above min_idle is closed after so many seconds
 
 
-class Pool:
+class Pool(NodeBase):
     """At most ``pool_size`` sockets, ``min_idle`` of them opened by `connect` and kept."""
 
     def __init__(self, address: Address, role: Role, setup: Setup) -> None:
-        self.address = address
-        self.role = role
-        self.breaker = Breaker(str(address))
-        self.may_transact = False
-        self._setup = setup
-        self._settings = setup.settings
-        self._meter = Meter()
-        self._closed = False
-        self._large: set[bytes] = set()  # commands whose last reply was large
+        super().__init__(address, role, setup)
         self._every: WeakSet[Connection] = WeakSet()  # whether it is of the pool, is being opened, or is listened to
         finalize(self, _close_all, self._every)  # a bay that nobody closes leaves no socket to the collector
         self._idle: list[Connection] = []  # list.pop and list.append are atomic: the fast path takes no lock
@@ -81,8 +70,8 @@ class Pool:
                 self._large.discard(packed)
         else:
             reply = self._combiner.call(packed)
-            if type(reply) is bytes and len(reply) > _LARGE and len(self._large) < _MOST_LARGE:
-                self._large.add(packed)
+            if type(reply) is bytes and len(reply) > _LARGE:
+                self._remember_large(packed)
         if isinstance(reply, ServerError):
             raise reply
         return reply
@@ -120,21 +109,13 @@ class Pool:
             if not self._changed.wait_for(lambda: self._open == 0, self._settings.close_timeout):
                 for connection in list(self._every):
                     connection.abort()
-                self._changed.wait_for(lambda: self._open == 0, _PROBE_TIMEOUT)
+                self._changed.wait_for(lambda: self._open == 0, PROBE_TIMEOUT)
 
     def stats(self) -> NodeStats:
         """Return counts of sockets and of commands in flight."""
         with self._changed:
             idle, opened = len(self._idle), self._open
-        return NodeStats(
-            address=str(self.address),
-            role=self.role,
-            breaker=self.breaker.state,
-            connections=opened,
-            idle=idle,
-            in_flight=opened - idle,
-            **{name: getattr(self._meter, name) for name in Meter.__slots__},
-        )
+        return self._numbers(connections=opened, idle=idle, in_flight=opened - idle)
 
     def _one(self, packed: bytes) -> Reply:
         asked = time.monotonic()
@@ -180,7 +161,7 @@ class Pool:
                 return self._open_or_wait(patience)
             if self._closed:
                 self._retire(connection)
-                raise ConnectFailed(f"{self.address} is not used any more")  # the route knows whether it has another, or is closed
+                self._check_open()
             now = time.monotonic()
             idle = connection.idle_for(now)
             if idle < _PROBE_AFTER or (connection.healthy() and (idle < self._settings.ping_every or self._answers(connection))):
@@ -192,7 +173,7 @@ class Pool:
     def _answers(self, connection: Connection) -> bool:
         """Ask a connection that was idle for long for a sign of life: its way may have gone without a word."""
         try:
-            connection.call_batch([_PING], min(_PROBE_TIMEOUT, self._settings.read_timeout))
+            connection.call_batch([PING], min(PROBE_TIMEOUT, self._settings.read_timeout))
         except Unavailable:
             return False
         return True
@@ -208,7 +189,7 @@ class Pool:
         try:
             while self._idle:  # what was open when the node failed is of no use as a witness
                 self._retire(self._idle.pop())
-            connection = self._connect(_PROBE_TIMEOUT)
+            connection = self._connect(PROBE_TIMEOUT)
             connection.close()
         except Unavailable as error:
             self.breaker.probe_failed(error)
@@ -224,8 +205,7 @@ class Pool:
             self._waiting += 1
             try:
                 while True:
-                    if self._closed:
-                        raise ConnectFailed(f"{self.address} is not used any more")  # the route knows whether it has another, or is closed
+                    self._check_open()
                     if self._idle:
                         try:
                             connection = self._idle.pop()
@@ -270,9 +250,7 @@ class Pool:
         except ConnectFailed as error:
             self.breaker.failed(error)
             raise
-        self.breaker.succeeded()
-        self._meter.dialled += 1
-        self._meter.reconnects += self._meter.dropped > 0
+        self._connected()
         return connection
 
     def _give_back(self, connection: Connection) -> None:

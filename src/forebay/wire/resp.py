@@ -9,7 +9,7 @@ import hiredis
 
 from ..errors import InvalidCommand, NoScript, ProtocolViolation, Redirected, Refused, ServerError
 
-__all__ = ["NOT_ENOUGH", "Arg", "Push", "Reply", "new_reader", "pack"]
+__all__ = ["NOT_ENOUGH", "PING", "Arg", "Push", "Reply", "new_reader", "pack"]
 
 Arg = str | bytes | int | float | memoryview
 """What a command is made of. Text is sent as UTF-8."""
@@ -40,6 +40,9 @@ def pack(args: tuple[Arg, ...]) -> bytes:
     if not args:
         raise InvalidCommand("a command needs at least its name, as in execute('PING')")
     return packed
+
+
+PING: Final = pack(("PING",))
 
 
 def new_reader() -> hiredis.Reader:

@@ -27,18 +27,14 @@ class Meter:
         self.bytes_received = 0
 
 
-class NodeStats(Struct, frozen=True):
-    """A snapshot of the connections to one server.
+class Counts(Struct, frozen=True):
+    """The numbers of one node, or their sums over all.
 
     ``connections`` are open now, ``idle`` of them have nothing in flight; ``in_flight`` commands await a reply. Since the
     start: ``hits`` and ``misses`` (a connection of the pool was free, or had to be opened), ``timeouts`` (none came free in
-    time), ``dialled``, ``dropped`` (lost or given up), ``reconnects`` (dialled after a drop), and bytes. ``breaker`` is
-    ``closed`` while calls pass.
+    time), ``dialled``, ``dropped`` (lost or given up), ``reconnects`` (dialled after a drop), and bytes.
     """
 
-    address: str
-    role: str
-    breaker: str
     connections: int
     idle: int
     in_flight: int
@@ -52,23 +48,20 @@ class NodeStats(Struct, frozen=True):
     bytes_received: int
 
 
-class WireStats(Struct, frozen=True):
+class NodeStats(Counts, frozen=True):
+    """A snapshot of the connections to one server. ``breaker`` is ``closed`` while calls pass."""
+
+    address: str
+    role: str
+    breaker: str
+
+
+class WireStats(Counts, frozen=True):
     """A snapshot of a bay's connections: the sums over all nodes, each node, and latencies by command.
 
     ``retries`` counts commands that were sent again, ``refreshes`` how often sentinels or the cluster were asked anew.
     """
 
-    connections: int
-    idle: int
-    in_flight: int
-    hits: int
-    misses: int
-    timeouts: int
-    dialled: int
-    dropped: int
-    reconnects: int
-    bytes_sent: int
-    bytes_received: int
     retries: int
     refreshes: int
     nodes: tuple[NodeStats, ...]
@@ -78,7 +71,7 @@ class WireStats(Struct, frozen=True):
     def of(cls, nodes: Iterable[NodeStats], latency: Mapping[str, LatencyStats], retries: int = 0, refreshes: int = 0) -> WireStats:
         """Sum up *nodes*."""
         every = tuple(nodes)
-        sums = {name: sum(getattr(node, name) for node in every) for name in NodeStats.__struct_fields__[3:]}
+        sums = {name: sum(getattr(node, name) for node in every) for name in Counts.__struct_fields__}
         return cls(**sums, retries=retries, refreshes=refreshes, nodes=every, latency=latency)
 
     def line(self) -> str:
