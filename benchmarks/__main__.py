@@ -11,12 +11,13 @@ from pathlib import Path
 from benchmarks.cluster import cluster
 from benchmarks.imports import import_cost
 from benchmarks.measure import measure_async, measure_threads
+from benchmarks.near_policy import REQUESTS, near_policy
 from benchmarks.report import Outcome, headline, table
 from benchmarks.scenarios import SCENARIOS, Scenario, clustered
 from benchmarks.workload import Server
 from forebay import EmbeddedServer, Forebay
 
-GROUPS = (*dict.fromkeys(scenario.group for scenario in SCENARIOS), "cluster", "imports")
+GROUPS = (*dict.fromkeys(scenario.group for scenario in SCENARIOS), "cluster", "imports", "near")
 IMPORT_TARGET_MS = 25
 
 
@@ -44,6 +45,8 @@ def main() -> None:
                 run.measure(clustered(masters))
     if "imports" in options.only:
         run.imports()
+    if "near" in options.only:
+        run.near()
     run.end()
 
 
@@ -76,6 +79,10 @@ class Run:
         print(f"  asyncio, msgspec, hiredis {base:.1f} ms; AsyncForebay adds {added:.1f} ms (at most {IMPORT_TARGET_MS})  {verdict}")
         print(f"  making the first AsyncForebay, which loads its wire: {made:.1f} ms\n")
         self._record["import"] = {"base_ms": base, "added_ms": added, "first_ms": made}
+
+    def near(self) -> None:
+        """Measure the near tier's policy beside others, and print it."""
+        self._record["near"] = near_policy(self._options.rounds, 20_000 if self._options.quick else REQUESTS)
 
     def end(self) -> None:
         """Say which targets were missed, and write the record."""

@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator
 
 import hiredis
 
-GREETING = {b"HELLO": b"%1\r\n+proto\r\n:3\r\n", b"CLIENT": b"+OK\r\n", b"SELECT": b"+OK\r\n", b"PING": b"+PONG\r\n"}
+GREETING = {
+    b"HELLO": b"%1\r\n+proto\r\n:3\r\n",
+    b"CLIENT": b"+OK\r\n",
+    b"SELECT": b"+OK\r\n",
+    b"TRACKING": b"+OK\r\n",
+    b"PING": b"+PONG\r\n",
+}
 
 
 class Close(Exception):
@@ -61,15 +67,15 @@ class Peer:
 
     def _serve(self, connection: socket.socket) -> None:
         reader = hiredis.Reader(notEnoughData=None)
-        greeted = 0
+        greeted = False
         with contextlib.suppress(OSError), connection:
             while data := connection.recv(1 << 20):
                 reader.feed(data)
                 arrived, out = list(iter(reader.gets, None)), b""
                 for index, command in enumerate(arrived):
-                    if greeted < 4:
-                        greeted += 1
-                        out += self.greeting[command[0].upper()]
+                    if not greeted:
+                        greeted = command[0] == b"PING"
+                        out += self.greeting[b"TRACKING" if command[1:2] == [b"TRACKING"] else command[0].upper()]
                         continue
                     if (command == [b"MULTI"] and arrived[index + 1 : index + 2] == [[b"DISCARD"]]) or command == [b"DISCARD"]:
                         out += b"+OK\r\n"  # the question whether transactions are allowed; scripts need not know of it

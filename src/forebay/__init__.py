@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .bay import AsyncForebay, Forebay, Stats
     from .cache.cache import AsyncCache, Cache
+    from .cache.freshness import FreshnessOptions
+    from .cache.making import CacheOptions
     from .cache.tally import CacheStats
+    from .codecs.compressed import train_dictionary
+    from .codecs.sealed import new_sealing_key
     from .commands import AsyncSubscription, BoundAsyncScript, BoundScript, Subscription
     from .durations import Duration
     from .errors import (
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
         InvalidKey,
         InvalidNamespace,
         LoaderCancelled,
+        LoaderTimeout,
         MissingTTL,
         NoScript,
         OutcomeUnknown,
@@ -43,7 +48,19 @@ if TYPE_CHECKING:
         Unavailable,
         UsageError,
     )
-    from .events import ConnectionDropped, Event, NameRefused, ReadFailed, SubscriptionInterrupted, Undecodable, WriteFailed
+    from .events import (
+        ConnectionDropped,
+        Event,
+        NameRefused,
+        NearTierOff,
+        ReadFailed,
+        RefreshFailed,
+        StaleServed,
+        SubscriptionInterrupted,
+        TrackingRefused,
+        Undecodable,
+        WriteFailed,
+    )
     from .keys import Key
     from .settings import Settings
     from .wire.embedded import EmbeddedServer
@@ -56,7 +73,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "bay": ("AsyncForebay", "Forebay", "Stats"),
     "cache.cache": ("AsyncCache", "Cache"),
+    "cache.freshness": ("FreshnessOptions",),
+    "cache.making": ("CacheOptions",),
     "cache.tally": ("CacheStats",),
+    "codecs.compressed": ("train_dictionary",),
+    "codecs.sealed": ("new_sealing_key",),
     "durations": ("Duration",),
     "errors": (
         "CacheMiss",
@@ -74,6 +95,7 @@ _HOMES = {
         "InvalidKey",
         "InvalidNamespace",
         "LoaderCancelled",
+        "LoaderTimeout",
         "MissingTTL",
         "NoScript",
         "OutcomeUnknown",
@@ -89,7 +111,19 @@ _HOMES = {
         "UsageError",
     ),
     "commands": ("AsyncSubscription", "BoundAsyncScript", "BoundScript", "Subscription"),
-    "events": ("ConnectionDropped", "Event", "NameRefused", "ReadFailed", "SubscriptionInterrupted", "Undecodable", "WriteFailed"),
+    "events": (
+        "ConnectionDropped",
+        "Event",
+        "NameRefused",
+        "NearTierOff",
+        "ReadFailed",
+        "RefreshFailed",
+        "StaleServed",
+        "SubscriptionInterrupted",
+        "TrackingRefused",
+        "Undecodable",
+        "WriteFailed",
+    ),
     "keys": ("Key",),
     "settings": ("Settings",),
     "wire.embedded": ("EmbeddedServer",),
@@ -107,6 +141,7 @@ __all__ = [
     "BoundScript",
     "Cache",
     "CacheMiss",
+    "CacheOptions",
     "CacheStats",
     "CircuitOpen",
     "Closed",
@@ -122,6 +157,7 @@ __all__ = [
     "Event",
     "Forebay",
     "ForebayError",
+    "FreshnessOptions",
     "InvalidCommand",
     "InvalidDuration",
     "InvalidKey",
@@ -129,9 +165,11 @@ __all__ = [
     "Key",
     "LatencyStats",
     "LoaderCancelled",
+    "LoaderTimeout",
     "Message",
     "MissingTTL",
     "NameRefused",
+    "NearTierOff",
     "NoScript",
     "NodeStats",
     "OutcomeUnknown",
@@ -140,19 +178,24 @@ __all__ = [
     "ReadFailed",
     "RecursiveLoad",
     "Redirected",
+    "RefreshFailed",
     "Refused",
     "ServerError",
     "ServerStartFailed",
     "Settings",
     "SettingsError",
+    "StaleServed",
     "Stats",
     "Subscription",
     "SubscriptionInterrupted",
+    "TrackingRefused",
     "Unavailable",
     "Undecodable",
     "UsageError",
     "WireStats",
     "WriteFailed",
+    "new_sealing_key",
+    "train_dictionary",
 ]
 
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, Unpack, overload
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
+from .cache.base import Shared
 from .cache.cache import AsyncCache, Cache
-from .cache.core import CacheCore, OnOutage
+from .cache.clock import ServerClock
+from .cache.core import CacheCore
 from .cache.flights import Flights
+from .cache.making import CacheOptions, make_cache
 from .cache.tally import CacheStats, Tally
+from .cache.versions import VersionBook
 from .colours import complete, documented_like
 from .commands import AsyncCommands, Commands
 from .durations import Duration, to_seconds
 from .errors import ConnectFailed
 from .events import Hook, Reporter
-from .keys import Namespace, check_prefix
+from .keys import check_prefix
 from .port.port import Port
+from .port.tracking import Tracking
 from .settings import Settings
 from .wire.address import Address, standalone_address
 from .wire.stats import WireStats
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncForebay", "Forebay", "Stats"]
 
 T = TypeVar("T")
+C = TypeVar("C", bound=CacheCore[Any])
 P = TypeVar("P", bound=Port)
 
 
@@ -69,9 +75,12 @@ class _Bay(Generic[P]):
         self._log_stats_every = None if log_stats_every is None else to_seconds(log_stats_every)
         self._reporter = Reporter(on_event)
         self._tallies: dict[str, Tally] = {}
+        self._tracking = Tracking()
         self._embedded = _private_server() if self.settings.topology == "embedded" else None
-        self.port: P = self._make_port() if self._own is None else self._own.port(self._reporter)
-        self._flights = Flights(self.port.promise)
+        self.port: P = self._make_port() if self._own is None else self._own.port(self._reporter, self._tracking)
+        book = VersionBook(self.port, self.prefix, splits=self.settings.topology == "cluster")
+        clock = ServerClock(self.port)
+        self._shared = Shared(self.port, self.prefix, self._reporter, Flights(self.port.promise), book, clock, {})
 
     def _make_port(self) -> P:
         raise NotImplementedError
@@ -79,19 +88,9 @@ class _Bay(Generic[P]):
     def _locate(self) -> Address:
         return standalone_address(self.settings) if self._embedded is None else self._embedded.address()
 
-    def _parts_of(self, namespace: str, type_: Any, ttl: Any, on_outage: OnOutage) -> dict[str, Any]:
-        space = Namespace(self.prefix, namespace)
+    def _make_cache(self, kind: type[C], namespace: str, type_: Any, options: CacheOptions) -> C:
         tally = self._tallies.setdefault(namespace, Tally())
-        return {
-            "port": self.port,
-            "space": space,
-            "type": type_,
-            "ttl": ttl,
-            "on_outage": on_outage,
-            "tally": tally,
-            "flights": self._flights,
-            "reporter": self._reporter,
-        }
+        return make_cache(kind, self._shared, namespace, type_, tally, options, awaits=self._awaits)
 
     def _log_stats(self) -> None:
         if self._log_stats_every is not None:
@@ -151,37 +150,27 @@ class AsyncForebay(AsyncCommands, _Bay["AioPort"]):
         from .wire.waiting_aio import AioWaiting
 
         waiting = AioWaiting()
-        return AioPort(route_to(self.settings, self._reporter, Multiplexer, waiting, self._locate), waiting, self._reporter)
+        route = route_to(self.settings, self._reporter, Multiplexer, waiting, self._locate, self._tracking)
+        return AioPort(route, waiting, self._reporter, self._tracking)
 
     @overload
-    def cache(
-        self, namespace: str, *, type: type[T], ttl: Duration | UnsetType | None = ..., on_outage: OnOutage = ...
-    ) -> AsyncCache[T]: ...
+    def cache(self, namespace: str, *, type: type[T], **options: Unpack[CacheOptions]) -> AsyncCache[T]: ...
     @overload
-    def cache(
-        self, namespace: str, *, type: Any = ..., ttl: Duration | UnsetType | None = ..., on_outage: OnOutage = ...
-    ) -> AsyncCache[Any]: ...
-    def cache(
-        self,
-        namespace: str,
-        *,
-        type: Any = None,
-        ttl: Duration | UnsetType | None = UNSET,
-        on_outage: OnOutage = "fallback",
-    ) -> AsyncCache[Any]:
+    def cache(self, namespace: str, *, type: Any = ..., **options: Unpack[CacheOptions]) -> AsyncCache[Any]: ...
+    def cache(self, namespace: str, *, type: Any = None, **options: Unpack[CacheOptions]) -> AsyncCache[Any]:
         """Return a cache of values of *type* under ``<prefix><namespace>:``.
 
         Args:
             namespace: letters, digits, ``_ - .`` in parts joined by ``:``; ``session``, ``limit`` and ``lock`` are reserved.
             type: a dataclass, msgspec Struct, pydantic model, TypedDict, datetime, UUID, ``list[...]`` ...; None takes JSON's own types.
-            ttl: the lifetime of what is stored without one of its own; ``None`` means for ever.
-            on_outage: "fallback" (reads miss, writes are reported) or "raise".
+            options: see `CacheOptions` and `FreshnessOptions`: ``ttl``, ``near``, ``stale_while_revalidate``, ``codec`` ...
 
         Raises:
-            InvalidNamespace, InvalidDuration: an argument cannot be used.
-            EncodeError: the type cannot be stored as JSON.
+            InvalidNamespace, InvalidDuration, SettingsError: an argument cannot be used.
+            EncodeError: the type cannot be stored.
+            TypeError: there is no such option.
         """
-        return AsyncCache(**self._parts_of(namespace, type, ttl, on_outage))
+        return self._make_cache(AsyncCache[Any], namespace, type, options)
 
     async def connect(self) -> Self:
         """Connect and ping the server, and return the bay. With ``required=False`` an absent server is no error.
@@ -269,23 +258,15 @@ class Forebay(Commands, _Bay["BlockingPort"]):
         from .wire.waiting import BlockingWaiting
 
         waiting = BlockingWaiting()
-        return BlockingPort(route_to(self.settings, self._reporter, Pool, waiting, self._locate), waiting, self._reporter)
+        route = route_to(self.settings, self._reporter, Pool, waiting, self._locate, self._tracking)
+        return BlockingPort(route, waiting, self._reporter, self._tracking)
 
     @overload
-    def cache(self, namespace: str, *, type: type[T], ttl: Duration | UnsetType | None = ..., on_outage: OnOutage = ...) -> Cache[T]: ...
+    def cache(self, namespace: str, *, type: type[T], **options: Unpack[CacheOptions]) -> Cache[T]: ...
     @overload
-    def cache(
-        self, namespace: str, *, type: Any = ..., ttl: Duration | UnsetType | None = ..., on_outage: OnOutage = ...
-    ) -> Cache[Any]: ...
-    def cache(
-        self,
-        namespace: str,
-        *,
-        type: Any = None,
-        ttl: Duration | UnsetType | None = UNSET,
-        on_outage: OnOutage = "fallback",
-    ) -> Cache[Any]:
-        return Cache(CacheCore(**self._parts_of(namespace, type, ttl, on_outage)))
+    def cache(self, namespace: str, *, type: Any = ..., **options: Unpack[CacheOptions]) -> Cache[Any]: ...
+    def cache(self, namespace: str, *, type: Any = None, **options: Unpack[CacheOptions]) -> Cache[Any]:
+        return Cache(self._make_cache(CacheCore[Any], namespace, type, options))
 
     def connect(self) -> Self:
         try:

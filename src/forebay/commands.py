@@ -39,6 +39,8 @@ class AsyncCommands:
             Unavailable: it did not run.
             ServerError: the server refused.
         """
+        if args and not _is_shouted(args[0]):
+            args = _shouted(args)
         if timeout is not None or replica:
             return await self.port.execute(*args, timeout=_seconds(timeout), idempotent=idempotent, replica=replica)
         try:  # as the port's own execute does, one coroutine shorter
@@ -155,6 +157,8 @@ class Commands:
     port: Any  # a Port
 
     def execute(self, *args: Arg, timeout: Duration | None = None, idempotent: bool = False, replica: bool = False) -> Reply:
+        if args and not _is_shouted(args[0]):
+            args = _shouted(args)
         return complete(self.port.execute(*args, timeout=_seconds(timeout), idempotent=idempotent, replica=replica))
 
     def pipeline(
@@ -250,7 +254,16 @@ def _listed(commands: Iterable[Sequence[Arg]]) -> list[tuple[Arg, ...]]:
     for position, command in enumerate(listed):
         if not isinstance(command, list | tuple):
             raise InvalidCommand(f"command {position} is {type(command).__name__}: write it as a list, as in ('GET', 'k')")
-    return [tuple(command) for command in listed]
+    return [_shouted(tuple(command)) for command in listed]
+
+
+def _is_shouted(name: Arg) -> bool:
+    return isinstance(name, str | bytes) and name.isupper()
+
+
+def _shouted(args: tuple[Arg, ...]) -> tuple[Arg, ...]:
+    """Write the command's name in upper case: in lower case it would have no more than the cache's budget to be answered."""
+    return (args[0].upper(), *args[1:]) if args and isinstance(args[0], str | bytes) else args
 
 
 def _seconds(timeout: Duration | None) -> float | None:

@@ -15,6 +15,7 @@ ForebayError
 ├── CacheMiss                no such entry (KeyError)
 ├── DecodeError              the stored bytes are not what this cache stores (ValueError)
 ├── LoaderCancelled          the shared load was cancelled from inside
+├── LoaderTimeout            the loader took longer than its hard_timeout (TimeoutError)
 ├── Unavailable              the server or the way to it; the same call may succeed later
 │   ├── ConnectFailed        no connection could be opened: the command was not sent
 │   │   └── CircuitOpen      the node failed again and again, and is left alone for a moment
@@ -100,6 +101,10 @@ class DecodeError(ForebayError, ValueError):
 
 class LoaderCancelled(ForebayError):
     """The loader cancelled itself; those who waited for its value were not cancelled."""
+
+
+class LoaderTimeout(ForebayError, TimeoutError):
+    """The loader did not return within ``hard_timeout``. Nothing was stored."""
 
 
 class Unavailable(ForebayError):

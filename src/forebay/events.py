@@ -18,10 +18,15 @@ __all__ = [
     "Event",
     "Hook",
     "NameRefused",
+    "NearTierOff",
     "ReadFailed",
+    "RefreshFailed",
     "Reporter",
+    "StaleServed",
     "SubscriptionInterrupted",
+    "TrackingRefused",
     "Undecodable",
+    "WentWithout",
     "WriteFailed",
 ]
 
@@ -47,13 +52,24 @@ class ConnectionDropped(Event, frozen=True):
         return f"connection to {self.address} dropped: {self.cause}"
 
 
-class NameRefused(Event, frozen=True):
-    """The server would not take the connection's name; everything else works."""
+class WentWithout(Event, frozen=True):
+    """The server refused something that a connection can do without."""
 
     address: str
 
+
+class NameRefused(WentWithout, frozen=True):
+    """The server would not take the connection's name; everything else works."""
+
     def describe(self) -> str:
         return f"{self.address} refused CLIENT SETNAME, connections stay unnamed there: {self.cause}"
+
+
+class TrackingRefused(WentWithout, frozen=True):
+    """The server would not tell of changed keys: there is no near tier, and who waits for a load asks now and then."""
+
+    def describe(self) -> str:
+        return f"{self.address} refused CLIENT TRACKING, so no near tier, and waiting by asking now and then: {self.cause}"
 
 
 class SubscriptionInterrupted(Event, frozen=True):
@@ -90,6 +106,29 @@ class Undecodable(CacheEvent, frozen=True):
 
     def describe(self) -> str:
         return f"{self.operation} {self.namespace}:{self.key} found a value that cannot be read, loading anew: {self.cause}"
+
+
+class NearTierOff(Event, frozen=True):
+    """A cache has no near tier, although one was asked for: nobody would tell of changes. Everything else works."""
+
+    namespace: str
+
+    def describe(self) -> str:
+        return f"cache {self.namespace!r} has no near tier here: {self.cause}"
+
+
+class StaleServed(CacheEvent, frozen=True):
+    """The loader failed or was slow, and a stale value was returned."""
+
+    def describe(self) -> str:
+        return f"{self.operation} {self.namespace}:{self.key} answered with a stale value: {self.cause}"
+
+
+class RefreshFailed(CacheEvent, frozen=True):
+    """A refresh in the background failed; it will be tried again."""
+
+    def describe(self) -> str:
+        return f"{self.namespace}:{self.key} could not be refreshed: {self.cause}"
 
 
 Hook = Callable[[Event], None]

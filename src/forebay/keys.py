@@ -40,7 +40,7 @@ def check_prefix(prefix: str) -> str:
 class Namespace:
     """The keys of one cache: turns callers' keys into names in Redis, and patterns into ``SCAN`` patterns."""
 
-    __slots__ = ("head", "label")
+    __slots__ = ("head", "label", "prefix")
 
     def __init__(self, prefix: str, label: str) -> None:
         """Raise `InvalidNamespace` if *label* is malformed or reserved for sessions, limits or locks."""
@@ -53,6 +53,7 @@ class Namespace:
                 f"namespace {label!r} is reserved: 'session', 'limit' and 'lock' hold Forebay's own keys; choose another name"
             )
         self.label = label
+        self.prefix = prefix
         self.head = f"{check_prefix(prefix)}{label}:"
 
     def name(self, key: Key) -> str:
@@ -69,6 +70,36 @@ class Namespace:
         if kind is str and 0 < len(key) <= _FAST_LENGTH and key.isprintable() and key[0] != "#":  # type: ignore[arg-type,union-attr,index]
             return self.head + key  # type: ignore[operator]
         return self.head + _checked(key)
+
+    def tag(self, tag: str) -> str:
+        """Return the name, without the bay's prefix, of the version of *tag*.
+
+        Raises:
+            InvalidKey: as for `name`.
+        """
+        if not isinstance(tag, str):
+            raise InvalidKey(f"a tag is text, such as 'team:7', not {type(tag).__name__}")
+        return f"{self.label}:#tag:{_checked(tag)}"
+
+    @property
+    def clock(self) -> str:
+        """The name, without the bay's prefix, of what changes with every tag."""
+        return f"{self.label}:#clock"
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The names, without the bay's prefix, of the versions of this namespace and of those that it is nested in, outermost first."""
+        parts = self.label.split(":")
+        return tuple(f"{':'.join(parts[: count + 1])}:#version" for count in range(len(parts)))
+
+    def key_in(self, name: str) -> str | None:
+        """Return the key that *name* in Redis stands for; None if it is none of this namespace, or Forebay's own."""
+        key = name.removeprefix(self.head)
+        if key == name or not key:
+            return None
+        if key[0] != "#":
+            return key
+        return key[1:] if key.startswith("##") else None
 
     def pattern(self, glob: str) -> str:
         """Return the ``MATCH`` pattern for *glob* (``*``, ``?``, ``[...]``) within this namespace alone.

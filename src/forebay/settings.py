@@ -29,7 +29,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Everything a bay needs to know about its server. Build one with `from_env` or `from_url`, and change it with `replace`.
 
     Timeouts are seconds. ``pool_size`` bounds the sockets that threads share, and the extra connections of asyncio;
-    ``min_idle`` of them are opened at the start and kept. ``password`` may be a function that returns the password of the
+    ``min_idle`` of them are opened at the start and kept. ``cache_budget`` is what the cache may add to a request when the
+    server is slow or hangs. ``password`` may be a function that returns the password of the
     day: it, or ``password_file``, is asked at each new connection. ``host_map`` says where the nodes of a cluster or the
     servers behind sentinels are really reached: ``{"announced:6379": "reachable:6379"}``.
 
@@ -51,6 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     read_timeout: float = 3.0
     write_timeout: float = 3.0
     close_timeout: float = 3.0
+    cache_budget: float = 0.05
     ping_every: float = 30.0
     large_value: int = 64 * 1024
     max_in_flight: int = 20_000
@@ -77,6 +79,11 @@ class Settings(Struct, frozen=True, kw_only=True):
             raise SettingsError("REDIS_TLS_KEY is given without REDIS_TLS_CERT, the certificate that it belongs to")
         if self.tls_verify not in ("full", "insecure-no-hostname", "insecure-none"):
             raise SettingsError(f"REDIS_TLS_VERIFY={self.tls_verify!r} is not 'full', 'insecure-no-hostname' or 'insecure-none'")
+
+    @property
+    def hurry(self) -> float:
+        """For how many seconds those wait who have the cache's budget only: never longer than all others."""
+        return min(self.cache_budget, self.read_timeout)
 
     @property
     def where(self) -> str:

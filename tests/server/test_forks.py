@@ -16,7 +16,7 @@ def loader():
     held.set(); go.wait(); return "loaded"
 loading = threading.Thread(target=lambda: cache.get_or_set("shared", loader))
 loading.start(); held.wait()
-lock = bay._reporter._lock; lock.acquire(); cache._core._flights._lock.acquire()  # as another thread might
+lock = bay._reporter._lock; lock.acquire(); cache._core._shared.flights._lock.acquire()  # as another thread might
 parent = bay.execute("CLIENT", "ID")
 children = []
 for _ in range(4):
@@ -26,7 +26,7 @@ for _ in range(4):
         own = cache.get_or_set("shared", lambda: "child's own") in ("child's own", "loaded")
         os._exit(0 if not wrong and own and bay.execute("CLIENT", "ID") != parent else 1)
     children.append(child)
-lock.release(); cache._core._flights._lock.release()
+lock.release(); cache._core._shared.flights._lock.release()
 wrong = sum(cache.get(n) != f"value of {n}" for _ in range(20) for n in range(100))
 go.set(); loading.join()
 codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]

@@ -50,7 +50,6 @@ async def test_writes_report_and_the_loader_is_used(bay, events):
         (WriteFailed, "set"),
         (WriteFailed, "set_many"),
         (ReadFailed, "get_or_set"),
-        (WriteFailed, "get_or_set"),
     ]
 
 

@@ -30,7 +30,7 @@ async def test_commands_of_one_tick_leave_in_one_write():
             greeting = list(other.reads)
             results = await asyncio.gather(*(bay.execute("GET", str(number)) for number in range(100)))
             assert results == [b"%d" % number for number in range(100)]
-            assert greeting == [4], "the handshake is one write"
+            assert greeting == [5], "the handshake is one write"
             assert other.reads[1:] == [100]
             await bay.port.execute_many([("GET", "a"), ("GET", "b")])
             assert other.reads[2:] == [2]

@@ -14,56 +14,54 @@ def flights():
     return Flights(BlockingPromise)
 
 
-def test_one_leads_and_the_others_join(flights):
-    flight, leads = flights.board("k", None)
-    other, follows = flights.board("k", None)
-    assert (leads, follows) == (True, False)
+def test_one_leads_and_the_others_join_until_the_load_begins(flights):
+    flight, leads, _ = flights.board("k", None)
+    other, follows, late = flights.board("k", None)
+    assert (leads, follows, late) == (True, False, False)
     assert other is flight
-    assert flight.waiting == 2
+    assert flights.waiting == 2
     assert flights.board("k", int)[1]
     assert flights.board("l", None)[1]
-    assert len(flights) == 3
-
-
-def test_a_landed_flight_takes_nobody_aboard_and_is_remembered(flights):
-    before = flights.mark()
-    flight, _ = flights.board("k", None)
-    flights.land(flight, well=True)
-    assert len(flights) == 0
-    assert flights.board("k", None)[1]
-    assert flights.landed_since("k", before)
-    assert not flights.landed_since("k", flights.mark())
-    assert not flights.landed_since("other", before)
-
-
-def test_a_failed_flight_is_not_worth_a_second_look(flights):
-    before = flights.mark()
-    flight, _ = flights.board("k", None)
-    flights.land(flight, well=False)
-    assert not flights.landed_since("k", before)
-
-
-@pytest.mark.parametrize("void", [lambda flights: flights.void(["k"]), lambda flights: flights.void_under("k")])
-def test_a_void_flight_takes_nobody_aboard(flights, void):
-    flight, _ = flights.board("k", None)
-    other, _ = flights.board("other", None)
-    void(flights)
-    assert flight.void
-    assert not other.void
-    again, leads = flights.board("k", None)
+    flights.show(flight, b"12345678")
+    assert flights.board("k", None, b"12345678")[0] is flight
+    another, leads, _ = flights.board("k", None)
     assert leads
-    flights.land(flight, well=True)
-    assert flights.board("k", None) == (again, False)
+    assert another is not flight
+    assert another.after is None
 
 
-@pytest.mark.parametrize("void", [False, True])
-def test_a_load_ends_when_the_last_one_leaves_and_not_before(flights, void):
+def test_who_comes_after_a_read_was_sent_is_late_for_what_it_brings(flights):
+    flight, _, _ = flights.board("k", None)
+    flights.ask(flight)
+    assert flights.board("k", None)[2]
+    flights.show(flight, b"12345678")
+    assert not flights.board("k", None, b"12345678")[2]
+
+
+def test_without_a_lease_one_load_follows_another(flights):
+    first, _, _ = flights.board("k", None)
+    flights.show(first, b"")
+    second, leads, _ = flights.board("k", None)
+    assert leads
+    assert second.after is first
+    assert flights.board("k", None)[0] is second
+
+
+def test_a_landed_flight_takes_nobody_aboard(flights):
+    flight, _, _ = flights.board("k", None)
+    flights.show(flight, b"12345678")
+    flights.land(flight)
+    assert flights.board("k", None, b"12345678")[1]
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_load_ends_when_the_last_one_leaves_and_not_before(flights, shown):
     cancelled = []
-    flight, _ = flights.board("k", None)
+    flight, _, _ = flights.board("k", None)
     flight.cancel = lambda: cancelled.append(True)
     flights.board("k", None)
-    if void:
-        flights.void(["k"])
+    if shown:
+        flights.show(flight, b"12345678")
     flights.leave(flight)
     assert not cancelled
     flights.leave(flight)
@@ -72,18 +70,11 @@ def test_a_load_ends_when_the_last_one_leaves_and_not_before(flights, void):
 
 
 def test_leaving_after_the_landing_cancels_nothing(flights):
-    flight, _ = flights.board("k", None)
+    flight, _, _ = flights.board("k", None)
     flight.cancel = lambda: pytest.fail("cancelled")
-    flights.land(flight, well=True)
+    flights.land(flight)
     flights.leave(flight)
     assert flight.waiting == 0
-
-
-def test_what_is_remembered_of_landings_is_bounded(flights):
-    for number in range(5000):
-        flights.land(flights.board(f"k{number}", None)[0], well=True)
-    assert len(flights._landed) == 4096
-    assert flights.landed_since("k4999", 0)
 
 
 async def test_a_promise_survives_a_waiter_that_is_cancelled():

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from forebay import ConnectFailed, EmbeddedServer, Forebay, ServerError, Settings
-from forebay.events import Reporter
+from forebay.events import NameRefused, Reporter, TrackingRefused
 from forebay.wire.credentials import Credentials, credentials_of, sentinel_credentials_of
 from forebay.wire.handshake import Handshake
 from forebay.wire.latency import Latencies
@@ -41,6 +41,7 @@ def told(error: BaseException | None) -> str:
     ("handshake", "expected"),
     [
         (Handshake(NOBODY), [("HELLO", 3), "name", ("SELECT", 0), ("PING",)]),
+        (Handshake(NOBODY, tracks=True), [("HELLO", 3), "name", ("CLIENT", "TRACKING", "ON", "OPTIN"), ("SELECT", 0), ("PING",)]),
         (Handshake(SOMEBODY, 4), [("HELLO", 3, "AUTH", "app", SECRET), "name", ("SELECT", 4), ("PING",)]),
         (Handshake(NOBODY, role="primary"), [("HELLO", 3), "name", ("SELECT", 0), ("PING",), ("ROLE",)]),
         (Handshake(NOBODY, role="replica"), [("HELLO", 3), "name", ("SELECT", 0), ("PING",), ("ROLE",)]),
@@ -54,7 +55,7 @@ def test_what_is_said(handshake, expected):
 
 def check(handshake, *replies):
     unnamed = []
-    handshake.check(list(replies), "cache:6379", unnamed.append)
+    handshake.check(list(replies), "cache:6379", lambda kind, error: unnamed.append((kind, error)))
     return unnamed
 
 
@@ -65,7 +66,9 @@ def test_what_may_be_heard():
     assert check(Handshake(NOBODY, role="cluster-replica"), HELLO, OK, OK, PONG, OK) == []
     assert check(Handshake(NOBODY, role="sentinel"), HELLO, OK, PONG) == []
     refusal = ServerError("NOPERM no permission for 'client|setname'")
-    assert check(Handshake(NOBODY), HELLO, refusal, OK, PONG) == [refusal]
+    assert check(Handshake(NOBODY), HELLO, refusal, OK, PONG) == [(NameRefused, refusal)]
+    assert check(Handshake(NOBODY, tracks=True), HELLO, OK, refusal, OK, PONG) == [(TrackingRefused, refusal)]
+    assert check(Handshake(NOBODY, tracks=True), HELLO, OK, OK, OK, PONG) == []
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar, overload
-
-from msgspec import UNSET, UnsetType
+from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from ..colours import documented_like
 from ..durations import Duration
 from ..keys import Key
 from ..port.port import complete
 from .core import CacheCore
+from .freshness import FreshnessOptions
+from .loading import Tags
 from .tally import CacheStats
 
 __all__ = ["AsyncCache", "Cache"]
@@ -38,6 +38,9 @@ class Cache(Generic[T]):
     def stats(self) -> CacheStats:
         return self._core.stats()
 
+    def typed(self, type: Any) -> Self:
+        return self.__class__(self._core.typed(type))
+
     @overload
     def get(self, key: Key) -> T | None: ...
     @overload
@@ -57,14 +60,14 @@ class Cache(Generic[T]):
     def ttl(self, key: Key) -> float | None:
         return complete(self._core.ttl(key))
 
-    def set(self, key: Key, value: T, *, ttl: Duration | UnsetType | None = UNSET) -> None:
-        complete(self._core.set(key, value, ttl=ttl))
+    def set(self, key: Key, value: T, *, tags: Tags = (), **options: Unpack[FreshnessOptions]) -> None:
+        complete(self._core.set(key, value, tags=tags, **options))
 
-    def set_many(self, mapping: Mapping[Key, T], *, ttl: Duration | UnsetType | None = UNSET) -> None:
-        complete(self._core.set_many(mapping, ttl=ttl))
+    def set_many(self, mapping: Mapping[Key, T], *, tags: Tags = (), **options: Unpack[FreshnessOptions]) -> None:
+        complete(self._core.set_many(mapping, tags=tags, **options))
 
-    def add(self, key: Key, value: T, *, ttl: Duration | UnsetType | None = UNSET) -> bool:
-        return complete(self._core.add(key, value, ttl=ttl))
+    def add(self, key: Key, value: T, *, tags: Tags = (), **options: Unpack[FreshnessOptions]) -> bool:
+        return complete(self._core.add(key, value, tags=tags, **options))
 
     def expire(self, key: Key, ttl: Duration | None) -> bool:
         return complete(self._core.expire(key, ttl))
@@ -72,14 +75,33 @@ class Cache(Generic[T]):
     def delete(self, *keys: Key) -> int:
         return complete(self._core.delete(*keys))
 
+    def mark_stale(self, key: Key) -> bool:
+        return complete(self._core.mark_stale(key))
+
+    def invalidate_tags(self, *tags: str) -> None:
+        complete(self._core.invalidate_tags(*tags))
+
     def delete_matching(self, pattern: str) -> int:
         return complete(self._core.delete_matching(pattern))
 
     def clear(self) -> int:
         return complete(self._core.clear())
 
-    def get_or_set(self, key: Key, loader: Callable[[], T], *, ttl: Duration | UnsetType | None = UNSET) -> T:
-        return complete(self._core.get_or_set(key, loader, ttl=ttl))
+    def on_invalidated(self, callback: Callable[[Key | None], None]) -> Callable[[], None]:
+        return self._core.on_invalidated(callback)
+
+    def get_or_set(self, key: Key, loader: Callable[[], T], *, tags: Tags = (), **options: Unpack[FreshnessOptions]) -> T:
+        return complete(self._core.get_or_set(key, loader, tags=tags, **options))
+
+    def get_or_set_many(
+        self,
+        keys: Iterable[Key],
+        loader: Callable[[list[Key]], Mapping[Key, T]],
+        *,
+        tags: Tags = (),
+        **options: Unpack[FreshnessOptions],
+    ) -> dict[Key, T]:
+        return complete(self._core.get_or_set_many(keys, loader, tags=tags, **options))
 
     def __repr__(self) -> str:
         return repr(self._core).replace("CacheCore(", "Cache(", 1)

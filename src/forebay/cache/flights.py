@@ -1,44 +1,81 @@
-"""Single flight: at most one load of a key is under way in a process, and whoever needs that key meanwhile shares it.
+"""Single flight: at most one load of a key is under way in a process, and whoever may share it does.
 
-An invalidation in this process voids the flight: those aboard still get their value, but it is not stored, and nobody
-joins any more. All changes happen in locked methods, for threads interleave where asyncio does not.
+A caller shares a load that has not begun yet, or whose token it has itself just read under the key: then no invalidation came
+in between. Without a lease there is no token: who comes while such a load runs waits for the next one. All changes happen in
+locked methods, for threads interleave where asyncio does not.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
 from ..forks import renew_after_fork
 from ..port.port import Promise
 
-__all__ = ["Flight", "Flights", "aloft"]
-
-_LANDINGS_KEPT: Final = 4096
+__all__ = ["Flight", "Flights", "Found", "aloft"]
 
 aloft: Final[ContextVar[frozenset[Flight]]] = ContextVar("forebay_aloft", default=frozenset())
 """The flights whose loaders the present code runs in, to refuse a loader that waits for itself."""
 
 
+class Found:
+    """What a flight brings: encoded bytes. Those ``read`` by it are not for who came aboard after the read was sent."""
+
+    __slots__ = ("packed", "read")
+
+    def __init__(self, packed: bytes, *, read: bool) -> None:
+        self.packed = packed
+        self.read = read
+
+
+class _Nothing:
+    """A promise that nobody waits for."""
+
+    def keep(self, value: object) -> None:
+        """Never called."""
+
+    def fail(self, error: BaseException) -> None:
+        """Never called."""
+
+    async def wait(self, timeout: float | None = None) -> Found:  # noqa: ARG002
+        raise AssertionError("nobody waits for it")
+
+
 class Flight:
-    """One load under way. ``promise`` carries the encoded value to all who wait."""
+    """One search for a value: a load, or waiting for somebody else's. ``promise`` carries what was found to all who wait."""
 
-    __slots__ = ("cancel", "kind", "landed", "name", "promise", "void", "waiting")
+    __slots__ = ("after", "asked", "cancel", "ended", "kind", "name", "open", "promise", "token", "versions", "waiting")
 
-    def __init__(self, name: str, kind: object, promise: Promise[bytes]) -> None:
+    def __init__(self, name: str, kind: object, promise: Promise[Found], after: Flight | None) -> None:
         self.name = name
         self.kind = kind
         self.promise = promise
+        self.after = after
         self.waiting = 0
-        self.void = False
-        self.landed = False
+        self.open = True
+        self.asked = False  # a read or a lease was asked for, and what it brings may be older than who comes now
+        self.ended = False
+        self.token = b""
+        self.versions: Any = ()
         self.cancel: Callable[[], None] | None = None
 
+    @classmethod
+    def under(cls, name: str, token: bytes) -> Flight:
+        """Return what stands in `aloft` for a load that nobody joins: one of many keys at once."""
+        flight = cls(name, None, _Nothing(), None)
+        flight.token = token
+        return flight
+
+    @property
+    def alone(self) -> bool:
+        """Whether a load runs without a lease."""
+        return not self.open and not self.token
+
     def __repr__(self) -> str:
-        return f"<Flight {self.name!r}, {self.waiting} waiting{', void' if self.void else ''}>"
+        return f"<Flight {self.name!r}, {self.waiting} waiting{'' if self.open else ', loading'}>"
 
 
 class Flights:
@@ -52,75 +89,82 @@ class Flights:
     def renew(self) -> None:
         """Begin with no flight: at the start, and in a forked child, where the parent's loads do not run."""
         self._lock = threading.Lock()
-        self._by_name: dict[str, dict[object, Flight]] = {}
-        self._landed: OrderedDict[str, int] = OrderedDict()
-        self._landings = 0
+        self._current: dict[tuple[str, object], Flight] = {}
 
-    def mark(self) -> int:
-        """Return a point in time for `landed_since`, to be taken before the entry is read."""
-        return self._landings
+    def board(self, name: str, kind: object, token: bytes = b"") -> tuple[Flight, bool, bool]:
+        """Join the flight of *name* if that may be shared, or start one. *token* is what the caller has read under the key.
 
-    def landed_since(self, name: str, mark: int) -> bool:
-        """Whether a flight of *name* ended well after *mark*: then the entry is worth a second look before loading it."""
-        return self._landed.get(name, -1) > mark
-
-    def board(self, name: str, kind: object) -> tuple[Flight, bool]:
-        """Join the flight of *name*, or start one; the second value says whether the caller leads it."""
+        Returns:
+            The flight, whether the caller leads it, and whether it comes too late for what the flight itself has read.
+        """
         with self._lock:
-            flights = self._by_name.setdefault(name, {})
-            flight = flights.get(kind)
-            leads = flight is None
-            if flight is None:
-                flight = flights[kind] = Flight(name, kind, self._promise())
-            flight.waiting += 1
-            return flight, leads
+            current = self._current.get((name, kind))
+            shown = current is not None and bool(token) and current.token == token
+            if current is not None and (current.open or shown):
+                current.waiting += 1
+                return current, False, current.asked and not shown
+            after = current if current is not None and current.alone else None
+            flight = self._current[name, kind] = Flight(name, kind, self._promise(), after)
+            flight.waiting = 1
+            return flight, True, False
+
+    def under_way(self, name: str, kind: object) -> Flight | None:
+        """Return the flight of *name*, if there is one."""
+        return self._current.get((name, kind))
+
+    def lead(self, name: str, kind: object, token: bytes) -> Flight:
+        """Start a flight that has the lease already, for nobody in particular; who reads its token may join."""
+        with self._lock:
+            flight = self._current[name, kind] = Flight(name, kind, self._promise(), None)
+            flight.waiting = 1  # the lease itself
+            flight.token = token
+            flight.open = False
+            return flight
+
+    def ask(self, flight: Flight) -> None:
+        """What comes aboard from now on is too late for the read that is sent next."""
+        with self._lock:
+            flight.asked = True
+
+    def show(self, flight: Flight, token: bytes) -> None:
+        """The flight waits for *token*, or loads under it: from now on only who has read that may join. None: nobody."""
+        with self._lock:
+            flight.open = False
+            flight.token = token
+
+    def reopen(self, flight: Flight) -> None:
+        """What the flight waited for is gone: it looks anew, and anybody may join."""
+        with self._lock:
+            flight.open = not flight.ended
+            flight.token = b""
+            if self._current.get((flight.name, flight.kind)) is not flight:
+                flight.open = False
 
     def leave(self, flight: Flight) -> None:
-        """Stop waiting. When nobody waits any more, a load that is still under way is cancelled."""
+        """Stop waiting. When nobody waits any more, what is still under way is cancelled."""
         with self._lock:
             flight.waiting -= 1
-            abandoned = not flight.waiting and not flight.landed
+            abandoned = not flight.waiting and not flight.ended
             if abandoned:
                 self._remove(flight)
         if abandoned and flight.cancel is not None:
             flight.cancel()
 
-    def land(self, flight: Flight, *, well: bool) -> None:
-        """End *flight*; *well* says that its value was loaded."""
+    def land(self, flight: Flight) -> None:
+        """End *flight*."""
         with self._lock:
-            flight.landed = True
+            flight.ended = True
+            flight.open = False
             self._remove(flight)
-            if well and not flight.void:
-                self._landings += 1
-                self._landed[flight.name] = self._landings
-                self._landed.move_to_end(flight.name)
-                if len(self._landed) > _LANDINGS_KEPT:
-                    self._landed.popitem(last=False)
 
-    def void(self, names: Iterable[str]) -> None:
-        """Let the flights of *names* store nothing and take nobody else aboard: their keys were just written or removed."""
-        if not self._by_name:
-            return
-        with self._lock:
-            for name in names:
-                self._void(name)
-
-    def void_under(self, head: str) -> None:
-        """Void every flight whose name begins with *head*."""
-        with self._lock:
-            for name in [name for name in self._by_name if name.startswith(head)]:
-                self._void(name)
+    @property
+    def waiting(self) -> int:
+        """How many callers wait."""
+        return sum(flight.waiting for flight in list(self._current.values()))
 
     def __len__(self) -> int:
-        return sum(len(flights) for flights in self._by_name.values())
-
-    def _void(self, name: str) -> None:
-        for flight in self._by_name.pop(name, {}).values():
-            flight.void = True
+        return len(self._current)
 
     def _remove(self, flight: Flight) -> None:
-        flights = self._by_name.get(flight.name, {})
-        if flights.get(flight.kind) is flight:
-            del flights[flight.kind]
-            if not flights:
-                del self._by_name[flight.name]
+        if self._current.get((flight.name, flight.kind)) is flight:
+            del self._current[flight.name, flight.kind]

@@ -14,14 +14,19 @@ __all__ = ["CacheStats", "Tally"]
 class CacheStats(Struct, frozen=True):
     """A snapshot of one namespace, since the bay was made.
 
-    ``hits`` and ``misses`` count keys asked for; ``loads`` count loaders that returned, ``load_errors`` those that raised;
-    ``errors`` count reads and writes that the server could not serve, and values that could not be decoded.
+    ``hits`` and ``misses`` count keys asked for, and ``near_hits`` those of the hits that cost no round trip; ``stale`` counts hits
+    past their ttl. ``loads`` count loaders that returned, ``load_errors`` those that raised, ``refused_fills`` values that were not
+    stored because their key was invalidated while they were loaded. ``errors`` count reads and writes that the server could
+    not serve, and values that could not be decoded.
     """
 
     hits: int
     misses: int
+    near_hits: int
+    stale: int
     loads: int
     load_errors: int
+    refused_fills: int
     errors: int
 
     @property
@@ -34,15 +39,18 @@ class CacheStats(Struct, frozen=True):
 class Tally:
     """Counts for one namespace of a bay, shared by its caches, which step them where the thing happens."""
 
-    __slots__ = ("errors", "hits", "load_errors", "loads", "misses")
+    __slots__ = ("errors", "hits", "load_errors", "loads", "misses", "near_hits", "refused_fills", "stale")
 
     def __init__(self) -> None:
         self.hits = 0
         self.misses = 0
+        self.near_hits = 0
+        self.stale = 0
         self.loads = 0
         self.load_errors = 0
+        self.refused_fills = 0
         self.errors = 0
 
     def stats(self) -> CacheStats:
         """Return a snapshot."""
-        return CacheStats(self.hits, self.misses, self.loads, self.load_errors, self.errors)
+        return CacheStats(**{name: getattr(self, name) for name in CacheStats.__struct_fields__})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, get_args
 
-__all__ = ["Codec", "codec_for"]
+__all__ = ["Codec", "codec_for", "holds_model"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -42,7 +42,7 @@ def codec_for(type_: Any) -> Codec[Any]:
         from .json import JsonCodec
 
         return JsonCodec()
-    if _holds_model(type_):
+    if holds_model(type_):
         from .models import ModelCodec
 
         return ModelCodec(type_)
@@ -51,8 +51,8 @@ def codec_for(type_: Any) -> Codec[Any]:
     return TypedCodec(type_)
 
 
-def _holds_model(type_: Any) -> bool:
+def holds_model(type_: Any) -> bool:
     """Whether *type_* is a pydantic model, or a container or union that names one."""
     if isinstance(type_, type) and hasattr(type_, "__pydantic_validator__"):
         return True
-    return any(_holds_model(part) for part in get_args(type_))
+    return any(holds_model(part) for part in get_args(type_))

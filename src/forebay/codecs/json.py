@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import msgspec
 
 from ..errors import EncodeError
+from .plain import refuse_other_types
 
 __all__ = ["JsonCodec"]
 
-_PLAIN: Final = frozenset({str, int, bool, type(None)})
-_DEEPEST: Final = 500
+_PLAIN: Final[frozenset[type]] = frozenset({str, int, bool, type(None)})
+_TAKES: Final = "JSON's own types alone (None, bool, int, float, str, list, dict with text keys)"
 
 
 class JsonCodec:
@@ -27,7 +27,7 @@ class JsonCodec:
     def encode(self, value: Any) -> bytes:
         """Return *value* as JSON. Raises `EncodeError` for any other type, NaN, infinity, or text that UTF-8 cannot carry."""
         if type(value) not in _PLAIN:
-            _check(value, (), 0)
+            refuse_other_types(value, _PLAIN, _TAKES)
         try:
             return self._encode(value)
         except UnicodeEncodeError:
@@ -41,38 +41,3 @@ class JsonCodec:
 
     def __repr__(self) -> str:
         return "JsonCodec()"
-
-
-def _check(value: Any, path: tuple[str | int, ...], depth: int) -> None:
-    kind = type(value)
-    if kind in _PLAIN:
-        return
-    if depth > _DEEPEST:
-        raise EncodeError(f"the value is nested deeper than {_DEEPEST} levels, or contains itself")
-    if kind is dict:
-        for key, item in value.items():
-            if type(key) is not str:
-                raise _refusal(f"a dict key of type {type(key).__name__}", path)
-            if type(item) not in _PLAIN:
-                _check(item, (*path, key), depth + 1)
-    elif kind is list:
-        for index, item in enumerate(value):
-            if type(item) not in _PLAIN:
-                _check(item, (*path, index), depth + 1)
-    elif kind is float:
-        if not math.isfinite(value):
-            raise EncodeError(f"{_place(path)} is {value}, which JSON cannot carry")
-    else:
-        raise _refusal(f"of type {kind.__name__}", path)
-
-
-def _refusal(what: str, path: tuple[str | int, ...]) -> EncodeError:
-    holds = "holds" if what.startswith("a dict key") else "is"
-    return EncodeError(
-        f"{_place(path)} {holds} {what}, and without type= a cache takes JSON's own types alone "
-        "(None, bool, int, float, str, list, dict with text keys): give the cache type=, as in cache(..., type=User)"
-    )
-
-
-def _place(path: tuple[str | int, ...]) -> str:
-    return "the value" if not path else "value" + "".join(f"[{step!r}]" for step in path[-8:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -9,7 +10,10 @@ import msgspec
 from ..errors import EncodeError
 from .finite import refuse_null_numbers
 
-__all__ = ["TypedCodec"]
+__all__ = ["TypedCodec", "explain_failure", "name_of"]
+
+_PLACE: Final = re.compile(r" - at `(?:key` in `)?\$[^`]*`$")
+_QUOTING: Final = ("Invalid enum value", "Invalid value", "Object contains unknown field")  # and then what was read
 
 
 class TypedCodec:
@@ -31,24 +35,39 @@ class TypedCodec:
         try:
             packed = self._encode(value)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise EncodeError(f"a {type(value).__name__} cannot be stored as {_name(self.type)}: {error}") from error
+            raise EncodeError(f"a {type(value).__name__} cannot be stored as {name_of(self.type)}: {error}") from error
         refuse_null_numbers(packed, lambda: msgspec.to_builtins(value))
         try:
             self.decode(packed)
         except self.failures as error:
             raise EncodeError(
-                f"a {type(value).__name__} is not a valid {_name(self.type)}: {self.explain(error)}; "
+                f"a {type(value).__name__} is not a valid {name_of(self.type)}: {self.explain(error)}; "
                 "return the declared type from the loader, or correct type="
             ) from None
         return packed
 
     def explain(self, failure: Exception) -> str:
-        """Say what was wrong: msgspec names the place and the types, never the content."""
-        return str(failure) if isinstance(failure, msgspec.DecodeError) else type(failure).__name__
+        """Say what was wrong: the place and the types, never the content."""
+        return explain_failure(failure)
 
     def __repr__(self) -> str:
-        return f"TypedCodec({_name(self.type)})"
+        return f"TypedCodec({name_of(self.type)})"
 
 
-def _name(type_: Any) -> str:
-    return getattr(type_, "__qualname__", None) or str(type_)
+def name_of(type_: Any) -> str:
+    """Return the name of *type_* for a message."""
+    return type_.__qualname__ if isinstance(type_, type) else str(type_)
+
+
+def explain_failure(failure: Exception) -> str:
+    """Say what a decoder of msgspec found wrong, and where, without the content that some of its messages quote."""
+    if not isinstance(failure, msgspec.DecodeError):
+        return type(failure).__name__
+    text = str(failure)
+    place = found[0] if (found := _PLACE.search(text)) else ""
+    if failure.__cause__ is not None:  # the text is that of the type's own code, as in __post_init__
+        return f"refused by the type itself with {type(failure.__cause__).__name__}{place}"
+    for quoting in _QUOTING:
+        if text.startswith(quoting):
+            return quoting + place
+    return text

@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from functools import partial
+from itertools import count
+from typing import Any, Final, Generic, TypeVar
 
+from ..errors import LoaderTimeout
 from ..events import Reporter
+from ..wire.resilience import pause_before
 from ..wire.route import Route
 from ..wire.waiting_aio import AioWaiting
+from .port import raise_refusal
 from .port_base import PortBase
+from .tracking import Tracking
 
 __all__ = ["AioPort"]
 
 T = TypeVar("T")
+_MOST_TASKS: Final = 10_000
 
 
 class AioPromise(Generic[T]):
@@ -36,11 +43,16 @@ class AioPromise(Generic[T]):
         self._error = error
         self._settle()
 
-    async def wait(self) -> T:
+    async def wait(self, timeout: float | None = None) -> T:
         if not self._kept:
-            waiter = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            waiter = loop.create_future()
             self._waiters.append(waiter)
-            await waiter
+            if timeout is None:
+                await waiter
+            else:
+                async with asyncio.timeout(timeout):
+                    await waiter
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]
@@ -56,14 +68,49 @@ class AioPromise(Generic[T]):
 class AioPort(PortBase[AioWaiting]):
     """The asyncio colour of `Port`."""
 
-    def __init__(self, route: Route, waiting: AioWaiting, reporter: Reporter) -> None:
-        super().__init__(route, waiting, reporter)
+    def __init__(self, route: Route, waiting: AioWaiting, reporter: Reporter, tracking: Tracking) -> None:
+        super().__init__(route, waiting, reporter, tracking)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
-    async def call(self, loader: Callable[[], Any]) -> Any:
-        """Call *loader*, and await what it returns if that can be awaited."""
+    async def call(self, loader: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Call *loader*, and await what it returns if that can be awaited, for at most *timeout* seconds."""
         value = loader()
-        return await value if inspect.isawaitable(value) else value
+        if not inspect.isawaitable(value):
+            return value
+        if timeout is None:
+            return await value
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                return await value
+        except TimeoutError as error:
+            if limit.expired():
+                raise LoaderTimeout(f"the loader did not return within its hard_timeout of {timeout:g} s") from error
+            raise  # the loader's own
+
+    async def await_change(self, name: str, still: Callable[[bytes | None], bool], timeout: float) -> bytes | None:
+        """Return what is stored under *name* once that is not *still* so; woken by the server, or else looking now and then."""
+        loop, key = asyncio.get_running_loop(), name.encode()
+        limit = loop.time() + timeout
+        for attempt in count(1):
+            woken = loop.create_future()
+            end = self.tracking.watch(key, partial(_wake, loop, woken))
+            try:
+                replies, source = await self.track(key, [("get", key), ("pttl", key)])
+                raise_refusal(replies)
+                data: bytes | None = replies[0]
+                left = limit - loop.time()
+                if left <= 0 or not still(data):
+                    return data
+                pause = min(left, replies[1] / 1000 + 0.001 if replies[1] >= 0 else left)
+                if source is None:
+                    pause = min(pause, pause_before(attempt))
+                await asyncio.wait([woken], timeout=pause)
+            finally:
+                end()
+                woken.cancel()
+        raise AssertionError  # count() never ends
 
     def promise(self) -> AioPromise[Any]:
         """Return a promise for the tasks of one loop."""
@@ -76,8 +123,30 @@ class AioPort(PortBase[AioWaiting]):
         task.add_done_callback(self._tasks.discard)
         return lambda: _cancel(task)
 
+    def background(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Run *work* as a task, unless there are too many."""
+        if len(self._tasks) >= _MOST_TASKS or self._closed:
+            work.close()
+            return False
+        self.launch(work)
+        return True
+
+    def repeat(self, every: float, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+        """Run *work* as a task every so many seconds."""
+        loop = asyncio.get_running_loop()
+        handle: asyncio.TimerHandle
+
+        def run() -> None:
+            nonlocal handle
+            handle = loop.call_later(every, run)
+            self.launch(work())
+
+        handle = loop.call_later(every, run)
+        return lambda: handle.cancel()
+
     async def close(self) -> None:
         """Cancel the loads of this loop and wait for their end, then close the wire."""
+        self._closed = True
         await asyncio.sleep(0)  # a task that never took its first step could not tell its waiters that it was cancelled
         loop = asyncio.get_running_loop()
         mine: list[Awaitable[None]] = []
@@ -87,6 +156,18 @@ class AioPort(PortBase[AioWaiting]):
                 mine.append(task)
         await asyncio.gather(*mine, return_exceptions=True)
         await self.route.close()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
+    try:
+        loop.call_soon_threadsafe(_settle, woken)
+    except RuntimeError:  # its loop is closed, and nobody waits there
+        return
+
+
+def _settle(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)
 
 
 def _cancel(task: asyncio.Task[None]) -> None:

@@ -14,9 +14,11 @@ from ..errors import ServerError, Unavailable
 from ..wire.resp import Arg, Reply
 
 if TYPE_CHECKING:
+    from ..wire.node import Stream
     from ..wire.stats import WireStats
     from ..wire.subscription import Message
     from ..wire.waiting import Waiting
+    from .tracking import Tracking
 
 __all__ = ["Arg", "Loader", "Port", "Promise", "Reply", "Subscribed", "complete", "raise_refusal"]
 
@@ -35,8 +37,8 @@ class Promise(Protocol, Generic[T]):
     def fail(self, error: BaseException) -> None:
         """Raise *error* in all who wait, and in all who come later."""
 
-    def wait(self) -> Awaitable[T]:
-        """Wait for the value."""
+    def wait(self, timeout: float | None = None) -> Awaitable[T]:
+        """Wait for the value; raise `TimeoutError` after *timeout* seconds."""
 
 
 class Subscribed(Protocol):
@@ -62,8 +64,29 @@ class Port(Protocol):
     def execute(self, *args: Arg, timeout: float | None = None, idempotent: bool = False, replica: bool = False) -> Awaitable[Reply]:
         """Send one command; raise its refusal. *timeout* is in seconds; *idempotent* allows repeats, *replica* old answers."""
 
+    @property
+    def tells(self) -> bool:
+        """Whether servers can tell of changed keys through this port."""
+
+    @property
+    def tracking(self) -> Tracking:
+        """Who hears of changed keys."""
+
     def get(self, name: str) -> Awaitable[Reply]:
-        """``GET`` *name*, once. What is `Unavailable` goes to `again`."""
+        """``get`` *name*, once, within the cache's budget. What is `Unavailable` goes to `again`."""
+
+    def track(self, key: bytes, commands: Sequence[tuple[Arg, ...]], *, told: bool = True) -> Awaitable[tuple[list[Reply], object | None]]:
+        """Read *key* and be told when it changes; see `Route.track`."""
+
+    def stream(self) -> Awaitable[Stream]:
+        """Open a connection that is told of changes, or raise `ConnectFailed`."""
+
+    def await_change(self, name: str, still: Callable[[bytes | None], bool], timeout: float) -> Awaitable[bytes | None]:
+        """Return what is stored under *name* as soon as that is not *still* so, or after *timeout* seconds.
+
+        Raises:
+            Unavailable, ServerError: it cannot be read.
+        """
 
     def send(self, *args: Arg) -> Awaitable[Reply]:
         """Send one command, once; raise its refusal. What is `Unavailable` goes to `again`."""
@@ -82,14 +105,23 @@ class Port(Protocol):
     def subscription(self, channels: Sequence[str], patterns: Sequence[str]) -> Subscribed:
         """Return a subscription that is not open yet."""
 
-    def call(self, loader: Callable[[], Any]) -> Awaitable[Any]:
-        """Call a user's function and return its value, awaited if the colour allows."""
+    def call(self, loader: Callable[[], Any], timeout: float | None = None) -> Awaitable[Any]:
+        """Call a user's function and return its value, awaited if the colour allows; `LoaderTimeout` after *timeout* seconds.
+
+        (On threads a function that is late runs on, and nobody hears of it.)
+        """
 
     def promise(self) -> Promise[Any]:
         """Return a promise that is not kept yet."""
 
     def launch(self, work: Coroutine[Any, Any, None]) -> Callable[[], None]:
         """Run *work*, which raises nothing, apart from its caller; return what cancels it. (Threads run it to its end at once.)"""
+
+    def background(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Run *work*, which raises nothing, while its caller goes on; False if there is too much of that already."""
+
+    def repeat(self, every: float, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+        """Run *work* every so many seconds, until what is returned is called."""
 
     def connect(self) -> Awaitable[None]:
         """Open a connection now."""

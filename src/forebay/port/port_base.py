@@ -9,6 +9,7 @@ from ..events import Reporter
 from ..wire.route import Route
 from ..wire.subscription import SubscriptionCore
 from ..wire.waiting import Waiting
+from .tracking import Tracking
 
 __all__ = ["PortBase"]
 
@@ -18,13 +19,17 @@ W = TypeVar("W", bound=Waiting)
 class PortBase(Generic[W]):
     """Commands, counts and subscriptions of a route, under the names of `Port`."""
 
-    def __init__(self, route: Route, waiting: W, reporter: Reporter) -> None:
+    def __init__(self, route: Route, waiting: W, reporter: Reporter, tracking: Tracking) -> None:
+        self.tracking = tracking
         self.route = route
         self.waiting = waiting
         self._reporter = reporter
         self.get = route.get
         self.send = route.send
         self.again = route.again
+        self.track = route.track
+        self.tells = route.tells
+        self.stream = route.stream
         self.execute = route.execute
         self.execute_many = route.execute_many
         self.transaction = route.transaction

@@ -14,6 +14,7 @@ from ..errors import SettingsError
 from ..events import Reporter
 from ..settings import Settings
 from ..urls import Topology
+from .tracking import Tracking
 
 __all__ = ["OwnClient"]
 
@@ -66,7 +67,7 @@ class OwnClient:
         self._cluster = kind in _CLUSTER
         self.settings: Settings = _settings_of(client, f"{_FAMILIES[family]} {sys.modules[family].__version__}", cluster=self._cluster)
 
-    def port(self, reporter: Reporter) -> Any:
+    def port(self, reporter: Reporter, tracking: Tracking) -> Any:
         """Return the port over this client, in its colour."""
         from .redispy_cluster import ClusterClientRoute
         from .redispy_route import ClientRoute
@@ -78,12 +79,12 @@ class OwnClient:
             from .aio import AioPort
 
             aio = AioWaiting()
-            return AioPort(make(*given, aio, awaits=True), aio, reporter)
+            return AioPort(make(*given, aio, awaits=True), aio, reporter, tracking)
         from ..wire.waiting import BlockingWaiting
         from .blocking import BlockingPort
 
         blocking = BlockingWaiting()
-        return BlockingPort(make(*given, blocking, awaits=False), blocking, reporter)
+        return BlockingPort(make(*given, blocking, awaits=False), blocking, reporter, tracking)
 
 
 def _recognised(client: Any) -> tuple[str | None, str | None]:
@@ -123,6 +124,17 @@ def _settings_of(client: Any, name: str, *, cluster: bool) -> Settings:
         else:
             options_of = [options]
         hosts = tuple((str(each.get("host", "localhost")), int(each.get("port", 6379))) for each in options_of)
+    budget = (
+        Settings.from_url("redis://localhost").cache_budget if _is_async(client) else math.inf
+    )  # one for threads keeps no time but its own
     return _ClientSettings(
-        client=name, topology=topology, hosts=hosts, path=path, service=service, tls=secure, db=db, read_timeout=math.inf
+        client=name,
+        topology=topology,
+        hosts=hosts,
+        path=path,
+        service=service,
+        tls=secure,
+        db=db,
+        read_timeout=math.inf,
+        cache_budget=budget,
     )

@@ -45,6 +45,8 @@ class ClientRoute(Route):
     keep RESP2's (a map is a flat list, a double and a boolean are bytes and an integer).
     """
 
+    tells = False
+
     def __init__(self, client: Any, settings: Settings, family: str, reporter: Reporter, waiting: Waiting, *, awaits: bool) -> None:
         super().__init__(Setup(settings, reporter, Latencies(), None), _no_node, waiting)
         self._client = client

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from ..errors import ConnectFailed, ConnectionLost
-from ..wire.resp import Push
+from ..wire.resp import Push, Reply
 from .redispy_replies import Errors
 
 __all__ = ["ClientStream"]
@@ -43,6 +43,14 @@ class ClientStream:
         """Send a command whose answer is messages."""
         try:
             await self._settled(self._connection.send_packed_command([packed], check_health=False))
+        except self._errors.caught as error:
+            raise ConnectionLost(f"the connection for messages is lost: {self._errors.translated(error)}") from error
+
+    async def ask(self, packed: Sequence[bytes]) -> list[Reply]:
+        """Send commands that are answered, and return their replies, refusals as values."""
+        try:
+            await self._settled(self._connection.send_packed_command(list(packed), check_health=False))
+            return [await self._settled(self._connection.read_response()) for _ in packed]
         except self._errors.caught as error:
             raise ConnectionLost(f"the connection for messages is lost: {self._errors.translated(error)}") from error
 

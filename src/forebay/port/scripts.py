@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from ..errors import InvalidCommand, NoScript
-from .port import Arg, Port, Reply
+from .port import Arg, Port, Reply, raise_refusal
 
 __all__ = ["Script"]
 
@@ -23,12 +23,19 @@ class Script:
         self.digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
     async def run(
-        self, port: Port, keys: Sequence[Arg] = (), args: Sequence[Arg] = (), *, timeout: float | None = None, idempotent: bool = False
+        self,
+        port: Port,
+        keys: Sequence[Arg] = (),
+        args: Sequence[Arg] = (),
+        *,
+        timeout: float | None = None,
+        idempotent: bool = False,
+        hurry: bool = False,
     ) -> Reply:
         """Run the script with *keys* and *args* and return its reply.
 
         The source is sent only after ``NOSCRIPT``, which says that nothing was executed: the script runs once. After an
-        unknown outcome it is repeated only if it is *idempotent*. *timeout* is in seconds.
+        unknown outcome it is repeated only if it is *idempotent*. *timeout* is in seconds; in a *hurry* it is the cache's budget.
 
         Raises:
             ServerError: the script failed, or may not run.
@@ -37,9 +44,25 @@ class Script:
             if isinstance(values, str | bytes):
                 raise InvalidCommand(f"a script's {name} are a list, as in {name}=[{values!r}]")
         try:
-            return await port.execute("EVALSHA", self.digest, len(keys), *keys, *args, timeout=timeout, idempotent=idempotent)
+            return await port.execute(
+                "evalsha" if hurry else "EVALSHA", self.digest, len(keys), *keys, *args, timeout=timeout, idempotent=idempotent
+            )
         except NoScript:
             return await port.execute("EVAL", self.source, len(keys), *keys, *args, timeout=timeout, idempotent=idempotent)
+
+    async def run_many(
+        self, port: Port, calls: Sequence[tuple[Sequence[Arg], Sequence[Arg]]], *, idempotent: bool = False, hurry: bool = False
+    ) -> list[Reply]:
+        """Run the script once for each pair of keys and arguments, in one round trip. Raises as `run`, for the first that fails."""
+        name = "evalsha" if hurry else "EVALSHA"
+        commands: list[tuple[Arg, ...]] = [(name, self.digest, len(keys), *keys, *args) for keys, args in calls]
+        replies = await port.execute_many(commands, idempotent=idempotent)
+        for at, reply in enumerate(replies):
+            if isinstance(reply, NoScript):  # rarely: a server that was just started
+                keys, args = calls[at]
+                replies[at] = await self.run(port, keys, args, idempotent=idempotent, hurry=hurry)
+        raise_refusal(replies)
+        return replies
 
     def __repr__(self) -> str:
         return f"Script({self.digest[:8]}, {len(self.source)} characters)"

@@ -133,6 +133,8 @@ class Cluster(Route):
         node = self._node(read_redirection(error.node, answered, self._settings))
         if not error.asking:
             self._by_slot[error.slot % SLOTS] = node
+            if self._setup.listener is not None:
+                self._setup.listener.lost(None)
             if node not in self._every_primary:
                 self._every_primary.append(node)
             self._moved = True
@@ -249,6 +251,9 @@ class Cluster(Route):
         for first, last, primary, behind in shards:
             by_slot[first : last + 1] = [self._node(primary)] * (last + 1 - first)
             replicas[primary] = behind
+        listener = self._setup.listener
+        if listener is not None and any(old is not None and old is not new for old, new in zip(self._by_slot, by_slot, strict=True)):
+            listener.lost(None)  # who tells of a key in a slot that moved is another node
         self._by_slot, self._replicas = by_slot, replicas
         self._every_primary = [self._node(address) for address in replicas]
         every = {address for addresses in replicas.values() for address in addresses}

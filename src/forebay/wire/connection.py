@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
 from ..errors import ConnectFailed, ConnectionLost, DeadlineExceeded, ProtocolViolation, ServerError
-from ..events import NameRefused
 from .address import Address
 from .handshake import Role
 from .node import Setup
@@ -79,6 +78,7 @@ class Connection:
         self.used_at = time.monotonic()
         self.closed = False
         self._read_timeout = settings.read_timeout
+        self._tick = min(settings.read_timeout, settings.hurry)  # so often the kernel lets a thread look at the time
         self._write_timeout = settings.write_timeout
         self._meter = meter
         self._session = Session(on_push, on_push or self._unasked)
@@ -95,9 +95,9 @@ class Connection:
         where = str(address)
         try:
             self._set_timeouts(patience, patience)
-            replies = self.call_batch([pack(command) for command in handshake.commands()])
-            handshake.check(replies, where, lambda error: setup.reporter.report(NameRefused(error, where)))
-            self._set_timeouts(settings.read_timeout, settings.write_timeout)
+            replies = self.call_batch([pack(command) for command in handshake.commands()], patience)
+            handshake.check(replies, where, lambda kind, error: setup.reporter.report(kind(error, where)))
+            self._set_timeouts(self._tick, settings.write_timeout)
         except (ConnectionLost, DeadlineExceeded, ProtocolViolation) as error:
             self.close()
             raise ConnectFailed(f"cannot connect to {address}: {error}{setup.hint(error, address)}") from error
@@ -105,9 +105,10 @@ class Connection:
             self.close()
             raise
 
-    def call(self, packed: bytes, *, alone: bool = False) -> Reply:
+    def call(self, packed: bytes, limit: float | None = None, *, alone: bool = False) -> Reply:
         """Send one command and return its reply; a refusal is returned as a `ServerError` value.
 
+        *limit* is in seconds (default: the read timeout; a shorter one than the cache's budget is kept no better than that).
         *alone* says that no other thread is at work: then the reply is looked for a few times before sleeping on it.
 
         Raises:
@@ -115,8 +116,17 @@ class Connection:
         """
         answer = _Answer()
         self._session.slots.append(answer)
-        self._exchange(packed, answer, alone)
+        self._exchange(packed, answer, self._read_timeout if limit is None else limit, alone)
         return answer.value
+
+    def call_many(self, packed: Sequence[bytes], limit: float) -> list[Reply]:
+        """Send several commands in one write, as `call` does one."""
+        answer = _Answer()
+        self._session.slots.extend([Batch(answer, len(packed))] * len(packed))
+        self._exchange(b"".join(packed), answer, limit)
+        if isinstance(answer.value, list):
+            return answer.value
+        raise answer.value
 
     def call_batch(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
         """Send several commands in one write and return their replies, refusals as `ServerError` values.
@@ -126,19 +136,16 @@ class Connection:
         answer = _Answer()
         batch = Batch(answer, len(packed))
         self._session.slots.extend([batch] * len(packed))
-        usual = self._read_timeout
         if timeout is not None:
-            self._read_timeout = timeout
             self._set_timeouts(timeout, self._write_timeout)
         try:
-            self._exchange(b"".join(packed), answer)
+            self._exchange(b"".join(packed), answer, self._read_timeout if timeout is None else timeout)
         except ConnectionLost as error:
             if batch.refusal is None:
                 raise
             raise ConnectionLost(f"{error}; it had said: {batch.refusal}") from error
         if timeout is not None:
-            self._read_timeout = usual
-            self._set_timeouts(usual, self._write_timeout)
+            self._set_timeouts(self._tick, self._write_timeout)
         if isinstance(answer.value, list):
             return answer.value
         raise answer.value
@@ -148,11 +155,7 @@ class Connection:
         self._socket.sendall(packed)
 
     def listen(self, timeout: float | None) -> bool:
-        """Receive what arrives within *timeout* seconds, for a session of pushes; return whether anything did.
-
-        Raises:
-            ConnectionLost: the connection broke. It is closed.
-        """
+        """Receive for a session of pushes; return whether anything came within *timeout* seconds, or raise `ConnectionLost`."""
         try:
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
@@ -198,8 +201,9 @@ class Connection:
         with suppress(OSError):
             self._socket.close()
 
-    def _exchange(self, packed: bytes, answer: _Answer, alone: bool = False) -> None:
+    def _exchange(self, packed: bytes, answer: _Answer, limit: float, alone: bool = False) -> None:
         session = self._session
+        began = time.monotonic()
         try:
             if len(packed) <= _CHUNK:
                 self._socket.sendall(packed)
@@ -208,9 +212,9 @@ class Connection:
             else:
                 self._send_and_listen_sealed(packed)
             if not answer.settled:
-                self._take_in((alone and self._plain and self._look()) or self._socket.recv(_CHUNK))
+                self._take_in((alone and self._plain and self._look()) or self._receive(began + limit))
                 if not answer.settled:
-                    self._receive_rest(answer)
+                    self._receive_rest(answer, limit)
             if not session.quiet:
                 raise ProtocolViolation("part of a reply arrived that nobody had asked for")
             self._meter.bytes_sent += len(packed)
@@ -286,12 +290,20 @@ class Connection:
         self._next_pause = min(self._next_pause * 2, _LONGEST_PAUSE)
         return b""
 
-    def _receive_rest(self, answer: _Answer) -> None:
-        limit = time.monotonic() + self._read_timeout
+    def _receive(self, until: float) -> bytes:
+        while True:
+            try:
+                return self._socket.recv(_CHUNK)
+            except (BlockingIOError, TimeoutError):
+                if time.monotonic() >= until - 0.001:  # the kernel's clock is coarser than ours
+                    raise
+
+    def _receive_rest(self, answer: _Answer, limit: float) -> None:
+        until = time.monotonic() + limit
         while not answer.settled:
-            if time.monotonic() > limit:
+            if time.monotonic() > until:
                 raise TimeoutError("the reply trickles in too slowly")
-            self._take_in(self._socket.recv(_CHUNK))
+            self._take_in(self._receive(until))
 
     def _take_in(self, data: bytes) -> None:
         """Settle what *data* answers; no data is the end of the connection."""

@@ -16,7 +16,7 @@ class Deadlines:
     something is awaited. Times are seconds of one monotonic clock, passed in by the caller.
     """
 
-    __slots__ = ("_batches", "_told", "answered", "heard_at", "sent_places", "silence", "timeout")
+    __slots__ = ("_batches", "_hurried", "_told", "answered", "heard_at", "sent_places", "silence", "timeout")
 
     def __init__(self, timeout: float, silence: float, now: float) -> None:
         self.timeout = timeout
@@ -25,6 +25,7 @@ class Deadlines:
         self.answered = 0
         self.heard_at = now
         self._told = 0  # places up to here were reported as overdue
+        self._hurried = 0  # and up to here as impatient
         self._batches: deque[tuple[float, int, int, Sequence[bytes]]] = deque()  # due, places sent up to its end, bytes, commands
 
     def sent(self, places: int, now: float, size: int = 0, commands: Sequence[bytes] = ()) -> None:
@@ -54,6 +55,18 @@ class Deadlines:
             return 0
         self._told = past
         return past - self.answered
+
+    def impatient(self, now: float, patience: float) -> tuple[int, list[bytes]]:
+        """Return the commands newly unanswered for longer than *patience*, and how many unanswered places stand before them."""
+        late: list[bytes] = []
+        begin, oldest = max(self.answered, self._hurried), now - patience + self.timeout
+        for due, end, _, commands in self._batches:
+            if due > oldest:
+                break
+            if end > begin:
+                late += commands[begin - end :]
+                begin = self._hurried = end
+        return begin - len(late) - self.answered, late
 
     def silent(self, now: float) -> bool:
         """Whether the peer has owed a reply, and sent nothing, for as long as ``silence``."""

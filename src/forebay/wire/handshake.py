@@ -8,8 +8,10 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from ..errors import ConnectFailed, ServerError
+from ..events import NameRefused, TrackingRefused, WentWithout
 from .credentials import Credentials
 from .resp import Arg, Reply
+from .tracking import OPT_IN
 
 __all__ = ["Handshake", "Role"]
 
@@ -18,11 +20,14 @@ Role = Literal["any", "primary", "replica", "sentinel", "cluster-replica"]
 
 
 class Handshake(Struct, frozen=True):
-    """What a connection says first, and what it must hear. ``role`` is what the server must be, by its own word."""
+    """What a connection says first, and what it must hear. ``role`` is what the server must be, by its own word;
+    ``tracks`` asks it to tell of changed keys.
+    """
 
     credentials: Credentials
     db: int = 0
     role: Role = "any"
+    tracks: bool = False
 
     def commands(self) -> list[tuple[Arg, ...]]:
         """Return the commands that open the connection."""
@@ -32,6 +37,8 @@ class Handshake(Struct, frozen=True):
         commands: list[tuple[Arg, ...]] = [hello, ("CLIENT", "SETNAME", CLIENT_NAME)]
         if self.role == "sentinel":
             return [*commands, ("PING",)]
+        if self.tracks:
+            commands.append(OPT_IN)
         commands += [("SELECT", self.db), ("PING",)]
         if self.role == "cluster-replica":
             commands.append(("READONLY",))
@@ -39,8 +46,8 @@ class Handshake(Struct, frozen=True):
             commands.append(("ROLE",))
         return commands
 
-    def check(self, replies: Sequence[Reply], where: str, unnamed: Callable[[ServerError], None]) -> None:
-        """Check the replies to `commands`; a refused name is passed to *unnamed* and is no error.
+    def check(self, replies: Sequence[Reply], where: str, refused: Callable[[type[WentWithout], ServerError], None]) -> None:
+        """Check the replies to `commands`; a refused name or tracking is passed to *refused* and is no error.
 
         Raises:
             ConnectFailed: the server refused; the message names *where*, the cause and what to do.
@@ -49,7 +56,9 @@ class Handshake(Struct, frozen=True):
         if isinstance(hello, ServerError):
             raise ConnectFailed(f"{where} refused the connection: {self._remedy(hello)}") from hello
         if isinstance(named, ServerError):
-            unnamed(named)
+            refused(NameRefused, named)
+        if self.tracks and isinstance(tracking := rest.pop(0), ServerError):
+            refused(TrackingRefused, tracking)
         if self.role != "sentinel":
             selected = rest.pop(0)
             if isinstance(selected, ServerError):

@@ -10,10 +10,9 @@ import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import cast
 
-from ..errors import ConnectionLost, DeadlineExceeded, ForebayError, ProtocolViolation, ServerError
+from ..errors import ConnectionLost, ForebayError, ProtocolViolation, ServerError
 from ..settings import Settings
 from .address import Address
 from .deadlines import Deadlines
@@ -23,6 +22,8 @@ from .resp import PING, Push, Reply
 from .session import Batch, Nobody, Session, Slot
 from .sockets import tune
 from .stats import Meter
+from .tracking import Listener, names_in
+from .watch import Watch
 
 __all__ = ["Link"]
 
@@ -46,6 +47,7 @@ class Link(asyncio.Protocol):
         timeout: float | None = None,
         on_push: Callable[[Push | ServerError], None] | None = None,
         on_large: Callable[[bytes], None] | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self.ready = False
         self.address = address
@@ -58,7 +60,9 @@ class Link(asyncio.Protocol):
         self._on_large = on_large
         self._unfinished = 0  # bytes of a reply that takes more than one receive
         self.loop = asyncio.get_running_loop()
-        self._session = Session(on_push, on_push or self._unasked)
+        self._listener = listener
+        self.tracks = listener is not None
+        self._session = Session(on_push or self._hear, on_push or self._unasked)
         self._slots = self._session.slots
         self._most = settings.max_in_flight
         self._room = settings.max_in_flight_bytes
@@ -70,7 +74,7 @@ class Link(asyncio.Protocol):
         limit = math.inf if timeout is None else timeout
         self._deadlines = Deadlines(limit, limit * _SILENCE_FACTOR, self.loop.time())
         self._sample: tuple[int, str, float] | None = None
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._watch = Watch(self, self._deadlines, self._slots, settings, breaker)
         self.closing = False
         self._last_words = ""
         self._greeted = False
@@ -110,6 +114,13 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(packed)
 
+    def ask_for_life(self) -> None:
+        """Send a PING whose reply nobody waits for."""
+        self.loop.call_soon(self._flush)
+        self._out.append(PING)
+        self._slots.append(Nobody())
+        self._room -= len(PING)
+
     async def room(self, size: int) -> None:
         """Wait in line until there is room for *size* bytes more, or the link is broken or closing. First come, first served.
 
@@ -140,7 +151,7 @@ class Link(asyncio.Protocol):
     async def greeted(self) -> None:
         """Open the link for callers, after its handshake; from now on it takes leave when its loop shuts down."""
         self._greeted = True
-        self._timers["ping"] = self.loop.call_later(self._settings.ping_every, self._ping)
+        self._watch.begin()
         self.renew_ready()
         await anext(self._farewell)
 
@@ -167,14 +178,15 @@ class Link(asyncio.Protocol):
         self.broken = cause
         self.ready = False
         self._out.clear()
-        for timer in self._timers.values():
-            timer.cancel()
+        self._watch.end()
         self._session.fail(self._lost)
         self._call_waiters()
         if self._transport is not None:
             self._transport.abort()
         if not self._leaving:
             self._end_farewell()
+        if self._listener is not None:
+            self._listener.lost(self)
         self._on_drop(self, cause)
 
     def renew_ready(self) -> None:
@@ -227,12 +239,11 @@ class Link(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._paused = True
         self.ready = False
-        self._timers["write"] = self.loop.call_later(self._settings.write_timeout, self._write_blocked)
+        self._watch.write_blocked()
 
     def resume_writing(self) -> None:
         self._paused = False
-        if "write" in self._timers:
-            self._timers.pop("write").cancel()
+        self._watch.write_resumed()
         self._call_waiters()
 
     # internals
@@ -250,8 +261,8 @@ class Link(asyncio.Protocol):
         self._out = []
         self._meter.bytes_sent += len(data)
         self._deadlines.sent(places, now, len(data), out)
-        if "look" not in self._timers and self._greeted and self._deadlines.timeout < math.inf:
-            self._timers["look"] = self.loop.call_later(self._deadlines.timeout, self._look)
+        if not self._watch.looking and self._greeted:
+            self._watch.look_soon()
 
     def _note_large(self, received: int) -> None:
         """Part of a reply came, and nothing else: if that goes on it is a large one, which others should not stand behind again."""
@@ -276,35 +287,10 @@ class Link(asyncio.Protocol):
                 self._granted_bytes += size
         self.renew_ready()
 
-    def _look(self) -> None:
-        now = self.loop.time()
-        if self._deadlines.silent(now):
-            self.drop(ProtocolViolation(f"nothing was heard for {self._deadlines.silence:g} s while replies were due"))
-            return
-        late = list(islice(self._slots, self._deadlines.overdue(now)))
-        error = DeadlineExceeded(f"{self.address} did not answer within {self._deadlines.timeout:g} s")
-        if late and self._breaker.failed(error, len(late)):
-            self.renew_ready()
-        for slot in late:
-            if not slot.done():
-                slot.set_exception(DeadlineExceeded(*error.args))
-        look = self._deadlines.next_look()
-        if look is None:
-            del self._timers["look"]
-        else:
-            self._timers["look"] = self.loop.call_at(look, self._look)
-
-    def _ping(self) -> None:
-        """Ask an idle connection for a sign of life. One that gives none is silent, and given up as such."""
-        if not self._slots and self.loop.time() - self._deadlines.heard_at >= self._settings.ping_every:
-            self.loop.call_soon(self._flush)
-            self._out.append(PING)
-            self._slots.append(Nobody())
-            self._room -= len(PING)
-        self._timers["ping"] = self.loop.call_later(self._settings.ping_every, self._ping)
-
-    def _write_blocked(self) -> None:
-        self.drop(TimeoutError(f"{self.address} took no bytes for {self._settings.write_timeout:g} s"))
+    def _hear(self, push: Push) -> None:
+        changed, names = names_in(push)
+        if changed and self._listener is not None:
+            self._listener.invalidated(self, names)
 
     def _unasked(self, refusal: ServerError) -> None:
         """A server that is full or protected speaks before it is asked, and hangs up. Later nobody may."""

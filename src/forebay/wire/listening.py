@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from ..errors import ConnectionLost, ServerError
 from .connection import Connection
-from .resp import Push
+from .resp import Push, Reply
 
 __all__ = ["BlockingStream"]
 
@@ -34,6 +35,10 @@ class BlockingStream:
         """Send a command whose answer is pushes."""
         with self._sending:
             self.connection.push(packed)
+
+    async def ask(self, packed: Sequence[bytes]) -> list[Reply]:
+        """Send commands that are answered, and return their replies, refusals as values."""
+        return self.connection.call_batch(packed)
 
     async def next(self, timeout: float | None) -> Push | None:
         """Return the next push, or None if none came within *timeout* seconds.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from ..errors import ConnectFailed, DeadlineExceeded, ForebayError, Overloaded, ServerError, Unavailable
-from ..events import ConnectionDropped, NameRefused
+from ..events import ConnectionDropped, TrackingRefused, WentWithout
 from ..forks import renew_after_fork
 from .address import Address
 from .handshake import Role
 from .lanes import Lanes
+from .latency import in_a_hurry
 from .link import Link
 from .node import Setup
 from .node_base import PROBE_TIMEOUT, NodeBase
@@ -18,6 +20,7 @@ from .resp import PING, Push, Reply, pack
 from .sockets import explained
 from .stats import NodeStats
 from .stream import AioStream
+from .tracking import CACHING, Listener
 
 __all__ = ["Multiplexer"]
 
@@ -57,6 +60,8 @@ class Multiplexer(NodeBase):
             link = self._links.get(asyncio.get_running_loop())
             if link is not None and link.ready:
                 return link.send(packed)
+            if in_a_hurry(packed):
+                timeout = self._settings.hurry
         return self._send_when_ready(lambda link: link.send(packed), len(packed), timeout)
 
     async def send_many(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
@@ -68,6 +73,24 @@ class Multiplexer(NodeBase):
         size = sum(map(len, packed))
         replies: list[Reply] = await self._send_when_ready(lambda link: link.send_batch(packed), size, timeout)
         return replies
+
+    async def send_tracked(self, packed: Sequence[bytes], timeout: float, *, told: bool) -> tuple[list[Reply], Link | None]:
+        """Send reads in one write, the first one tracked if we are to be *told*; return the replies, and the connection if it tells."""
+        packed = [CACHING, *packed] if told else packed
+        link = self._links.get(asyncio.get_running_loop())
+        if link is not None and link.ready:
+            replies = await link.send_batch(packed)
+        else:
+            used: list[Link] = []
+
+            def send(ready: Link) -> asyncio.Future[list[Reply]]:
+                used.append(ready)
+                return ready.send_batch(packed)
+
+            replies = await self._send_when_ready(send, sum(map(len, packed)), timeout)
+            link = used[0]
+        refused = told and isinstance(replies.pop(0), ServerError)
+        return replies, None if refused or not link.tracks or link.broken is not None else link
 
     async def send_alone(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
         """Send commands on a lane; *timeout* is for their replies (default: the read timeout, ``math.inf``: for ever)."""
@@ -238,13 +261,14 @@ class Multiplexer(NodeBase):
         link: Link | None = None
         try:
             async with asyncio.timeout(limit):
-                setup = self._setup
-                handshake = await asyncio.to_thread(setup.handshake, self.role) if setup.slow_credentials else setup.handshake(self.role)
-                link = await self._transport(on_drop, timeout, on_push)
+                setup, listener = self._setup, self._setup.listener if on_drop == self._on_drop else None
+                shake = partial(setup.handshake, self.role, tracks=listener is not None)
+                handshake = await asyncio.to_thread(shake) if setup.slow_credentials else shake()
+                link = await self._transport(on_drop, timeout, on_push, listener)
                 self._greeting.add(link)
                 replies = await link.send_batch([pack(command) for command in handshake.commands()])
                 where = str(self.address)
-                handshake.check(replies, where, lambda error: setup.reporter.report(NameRefused(error, where)))
+                handshake.check(replies, where, lambda kind, error: self._goes_without(link, kind(error, where)))
                 self._check_open()
                 await link.greeted()
         except BaseException as error:
@@ -269,13 +293,19 @@ class Multiplexer(NodeBase):
         return link
 
     async def _transport(
-        self, on_drop: Callable[[Link, BaseException], None], timeout: float | None, on_push: Callable[[Push | ServerError], None] | None
+        self,
+        on_drop: Callable[[Link, BaseException], None],
+        timeout: float | None,
+        on_push: Callable[[Push | ServerError], None] | None,
+        listener: Listener | None,
     ) -> Link:
         loop, address, tls = asyncio.get_running_loop(), self.address, self._setup.tls
 
         def link() -> Link:
             large = self._remember_large if on_drop == self._on_drop else None
-            return Link(address, self._settings, self.breaker, self._meter, self._setup.latencies, on_drop, timeout, on_push, large)
+            return Link(
+                address, self._settings, self.breaker, self._meter, self._setup.latencies, on_drop, timeout, on_push, large, listener
+            )
 
         if address.path is not None:
             return (await loop.create_unix_connection(link, address.path))[1]
@@ -283,6 +313,11 @@ class Multiplexer(NodeBase):
             return (await loop.create_connection(link, address.host, address.port))[1]
         name = tls.server_name(address.host)
         return (await loop.create_connection(link, address.host, address.port, ssl=tls.context(), server_hostname=name))[1]
+
+    def _goes_without(self, link: Link | None, event: WentWithout) -> None:
+        if link is not None and isinstance(event, TrackingRefused):
+            link.tracks = False
+        self._setup.reporter.report(event)
 
     def _on_drop(self, link: Link, cause: BaseException) -> None:
         for loop, current in list(self._links.items()):

@@ -17,6 +17,7 @@ from .latency import Latencies
 from .resilience import Breaker
 from .resp import Push, Reply
 from .stats import NodeStats
+from .tracking import Listener
 
 if TYPE_CHECKING:
     from .tls import Tls
@@ -31,8 +32,9 @@ class Setup(Struct, frozen=True):
     reporter: Reporter
     latencies: Latencies
     tls: Tls | None
+    listener: Listener | None = None
 
-    def handshake(self, role: Role) -> Handshake:
+    def handshake(self, role: Role, *, tracks: bool = False) -> Handshake:
         """Return the handshake for a server in *role*, with the password of the moment. It may block, where a function supplies that.
 
         Raises:
@@ -40,7 +42,7 @@ class Setup(Struct, frozen=True):
         """
         if role == "sentinel":
             return Handshake(sentinel_credentials_of(self.settings), role=role)
-        return Handshake(credentials_of(self.settings), self.settings.db, role)
+        return Handshake(credentials_of(self.settings), self.settings.db, role, tracks)
 
     def hint(self, error: BaseException, address: Address) -> str:
         """Return what may be behind *error*, when a connection to *address* could not be opened: TLS on one side alone, mostly."""
@@ -74,6 +76,9 @@ class Stream(Protocol):
     def send(self, packed: bytes) -> Awaitable[None]:
         """Send a command, such as ``SUBSCRIBE``, whose answer is pushes."""
 
+    def ask(self, packed: Sequence[bytes]) -> Awaitable[list[Reply]]:
+        """Send commands that are answered, and return their replies, refusals as values."""
+
     def close(self) -> Awaitable[None]:
         """Close the connection."""
 
@@ -92,6 +97,12 @@ class Node(Protocol):
 
     def send_many(self, packed: Sequence[bytes], timeout: float | None = None) -> Awaitable[list[Reply]]:
         """Send commands in one write on a shared connection, with nothing in between."""
+
+    def send_tracked(self, packed: Sequence[bytes], timeout: float, *, told: bool) -> Awaitable[tuple[list[Reply], object | None]]:
+        """Send reads in one write, the first of them tracked if we are to be *told*; return the replies, and the connection.
+
+        Without one (None) nothing is told.
+        """
 
     def send_alone(self, packed: Sequence[bytes], timeout: float | None = None) -> Awaitable[list[Reply]]:
         """Send commands on a connection of their own; *timeout* is for the replies, ``math.inf`` for as long as it takes."""

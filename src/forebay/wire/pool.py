@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 from weakref import WeakSet, finalize
 
@@ -18,7 +19,7 @@ from .address import Address
 from .combiner import Combiner
 from .connection import Connection
 from .handshake import Role
-from .latency import name_in
+from .latency import in_a_hurry, name_in
 from .listening import BlockingStream
 from .node import Setup
 from .node_base import PROBE_TIMEOUT, NodeBase
@@ -53,7 +54,10 @@ class Pool(NodeBase):
         self._changed = threading.Condition()
         self._waiting = 0
         self._open = 0
-        self._combiner = Combiner(self._one, self._many, min(_TURNS, self._settings.pool_size), self._settings.read_timeout)
+        turns, limit, budget = min(_TURNS, self._settings.pool_size), self._settings.read_timeout, self._settings.hurry
+        self._combiner = Combiner(self._one, self._many, turns, limit)
+        soon = partial(self._one, limit=budget), partial(self._many_soon, limit=budget)
+        self._hurried = Combiner(*soon, turns, budget)  # apart, so that nobody else is torn away with those in a hurry
 
     async def send(self, packed: bytes, timeout: float | None = None) -> Reply:
         """Send one command and return its reply.
@@ -65,11 +69,11 @@ class Pool(NodeBase):
         if timeout is not None:
             reply = self._many([packed], timeout)[0]
         elif len(packed) > _LARGE or packed in self._large:
-            reply = self._one(packed)
+            reply = self._one(packed, self._settings.hurry if in_a_hurry(packed) else None)
             if isinstance(reply, bytes | None) and len(reply or b"") <= _LARGE:
                 self._large.discard(packed)
         else:
-            reply = self._combiner.call(packed)
+            reply = (self._hurried if in_a_hurry(packed) else self._combiner).call(packed)
             if type(reply) is bytes and len(reply) > _LARGE:
                 self._remember_large(packed)
         if isinstance(reply, ServerError):
@@ -81,6 +85,10 @@ class Pool(NodeBase):
         return self._many(packed, timeout)
 
     send_alone = send_many  # every batch has a socket of its own
+
+    async def send_tracked(self, packed: Sequence[bytes], timeout: float, *, told: bool) -> tuple[list[Reply], None]:  # noqa: ARG002
+        """Send reads in one write. A pooled socket is not listened to while it is idle: nothing will be told of changes."""
+        return self._many(packed, timeout), None
 
     async def stream(self, patience: float) -> BlockingStream:
         """Open a connection for pushes, beside the pool."""
@@ -117,21 +125,34 @@ class Pool(NodeBase):
             idle, opened = len(self._idle), self._open
         return self._numbers(connections=opened, idle=idle, in_flight=opened - idle)
 
-    def _one(self, packed: bytes) -> Reply:
+    def _one(self, packed: bytes, limit: float | None = None) -> Reply:
         asked = time.monotonic()
-        connection = self._take(self._settings.read_timeout)
+        patience = self._settings.read_timeout if limit is None else limit
+        connection = self._take(patience)
         began = connection.used_at
         try:
             if began - asked > _LONG_WAIT:  # the deadline is for waiting and the reply together
-                (reply,) = connection.call_batch([packed], max(0.001, self._settings.read_timeout - (began - asked)))
+                (reply,) = connection.call_batch([packed], max(0.001, patience - (began - asked)))
             else:
-                reply = connection.call(packed, alone=self._open - len(self._idle) == 1)
+                reply = connection.call(packed, limit, alone=self._open - len(self._idle) == 1)
         except BaseException as error:
             self._discard(connection, error)
             raise
         self._give_back(connection)
         self._setup.latencies.record(name_in(packed), connection.used_at - began)
         return reply
+
+    def _many_soon(self, packed: Sequence[bytes], limit: float) -> list[Reply]:
+        connection = self._take(limit)
+        began = connection.used_at
+        try:
+            replies = connection.call_many(packed, limit)
+        except BaseException as error:
+            self._discard(connection, error)
+            raise
+        self._give_back(connection)
+        self._setup.latencies.record(name_in(packed[0]), connection.used_at - began)
+        return replies
 
     def _many(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
         asked = time.monotonic()
@@ -153,7 +174,7 @@ class Pool(NodeBase):
 
     def _take(self, patience: float) -> Connection:
         if not self.breaker.closed:
-            self._probe()
+            self._probe(patience)
         while True:
             try:
                 connection = self._idle.pop()
@@ -178,7 +199,7 @@ class Pool(NodeBase):
             return False
         return True
 
-    def _probe(self) -> None:
+    def _probe(self, patience: float) -> None:
         """Find out whether the node is well again, if it is this thread's turn to.
 
         Raises:
@@ -189,7 +210,7 @@ class Pool(NodeBase):
         try:
             while self._idle:  # what was open when the node failed is of no use as a witness
                 self._retire(self._idle.pop())
-            connection = self._connect(PROBE_TIMEOUT)
+            connection = self._connect(min(PROBE_TIMEOUT, patience))
             connection.close()
         except Unavailable as error:
             self.breaker.probe_failed(error)

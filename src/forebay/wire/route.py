@@ -27,7 +27,9 @@ ASK_EVERY: Final = 0.05  # seconds
 
 
 class Route:
-    """What a port sends commands through, in either colour."""
+    """What a port sends commands through, in either colour. ``tells``: it can tell of changed keys."""
+
+    tells = True
 
     def __init__(self, setup: Setup, make_node: MakeNode, waiting: Waiting) -> None:
         self._setup = setup
@@ -77,12 +79,32 @@ class Route:
         return self._perform(Call([args], self._settings))
 
     def get(self, name: str) -> Awaitable[Reply]:
-        """``send("GET", name)``, shorter still: most of what a cache does is this."""
+        """``send("get", name)``, shorter still: most of what a cache does is this. In lower case: it is in a hurry."""
         key = name.encode()
         node = self._node_of(key)
         if node is None:
-            return self._perform(Call([("GET", key)], self._settings))
-        return node.send(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key))
+            return self._perform(Call([("get", key)], self._settings))
+        return node.send(b"*2\r\n$3\r\nget\r\n$%d\r\n%b\r\n" % (len(key), key))
+
+    async def track(self, key: bytes, commands: Sequence[tuple[Arg, ...]], *, told: bool = True) -> tuple[list[Reply], object | None]:
+        """Send reads of *key* in one write, and have the server tell when what the first one reads changes, if we are to be *told*.
+
+        Returns:
+            The replies, refusals as values, and the connection that carried them; None if it tells of nothing.
+
+        Raises:
+            Unavailable: there are no replies.
+        """
+        node = self._node_of(key)
+        if node is not None:
+            try:
+                replies, source = await node.send_tracked([pack(command) for command in commands], self._settings.hurry, told=told)
+                if not any(isinstance(reply, Refused) for reply in replies):
+                    return replies, source
+            except Unavailable as error:
+                if not may_repeat(error, repeatable=True):
+                    raise
+        return await self.execute_many(commands), None
 
     async def again(self, error: Unavailable, args: tuple[Arg, ...], *, idempotent: bool = False) -> Reply:
         """Do what is right after `send` failed with *error*: repeat, or raise it. Raises as `execute`."""

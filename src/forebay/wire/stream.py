@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ConnectionLost, ProtocolViolation, ServerError
-from .resp import Push
+from .resp import Push, Reply
 
 if TYPE_CHECKING:
     from .link import Link
@@ -43,6 +44,10 @@ class AioStream:
         if self._cause is not None:
             raise ConnectionLost(f"connection to {self.link.address} lost: {self._cause}") from self._cause
         self.link.push(packed)
+
+    async def ask(self, packed: Sequence[bytes]) -> list[Reply]:
+        """Send commands that are answered, and return their replies, refusals as values."""
+        return await self.link.send_batch(packed)
 
     async def next(self, timeout: float | None) -> Push | None:
         """Return the next push, or None if none came within *timeout* seconds.

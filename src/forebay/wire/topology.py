@@ -10,19 +10,30 @@ from .address import Address
 from .latency import Latencies
 from .node import MakeNode, Setup
 from .route import Route
+from .tracking import Listener
 from .waiting import Waiting
 
 __all__ = ["route_to"]
 
 
-def route_to(settings: Settings, reporter: Reporter, make_node: MakeNode, waiting: Waiting, address: Callable[[], Address]) -> Route:
-    """Return the route for *settings*, in the colour of *make_node* and *waiting*; *address* is where a single server listens."""
+def route_to(
+    settings: Settings,
+    reporter: Reporter,
+    make_node: MakeNode,
+    waiting: Waiting,
+    address: Callable[[], Address],
+    listener: Listener | None = None,
+) -> Route:
+    """Return the route for *settings*, in the colour of *make_node* and *waiting*; *address* is where a single server listens.
+
+    *listener* hears of keys that were read tracked and have changed.
+    """
     tls = None
     if settings.tls:
         from .tls import Tls
 
         tls = Tls(settings)
-    setup = Setup(settings, reporter, Latencies(), tls)
+    setup = Setup(settings, reporter, Latencies(), tls, listener)
     if settings.topology == "cluster":
         from .cluster import Cluster
 

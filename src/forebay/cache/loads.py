@@ -1,0 +1,143 @@
+"""Reads that load what is missing. A hit costs one command; everything else is looked at with more care."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar, Unpack
+
+from ..errors import LoaderCancelled, ServerError, Unavailable, UsageError
+from ..events import StaleServed
+from ..keys import Key
+from ..port.port import Reply
+from .freshness import Freshness, FreshnessOptions, Verdict
+from .invalidation import CacheInvalidation
+from .loading import Load, Tags
+from .looking import NOTHING, Seen, State
+
+__all__ = ["CacheLoads"]
+
+T = TypeVar("T")
+
+_LOOKS: Final = 5  # after so many looks that came too late to share what was found, a caller loads for itself
+
+
+class CacheLoads(CacheInvalidation[T]):
+    """`get_or_set`."""
+
+    async def get_or_set(
+        self, key: Key, loader: Callable[[], T | Awaitable[T]], *, tags: Tags = (), **options: Unpack[FreshnessOptions]
+    ) -> T:
+        """Return the value of *key*; if there is none, call *loader* without arguments, store what it returns, and return that.
+
+        At most one caller in all processes loads: it holds a lease, and the others wait for its value, or share its error
+        if they are in the same process. A value that is invalidated while it is loaded is returned to those who asked before,
+        and not stored. With the server away the loader is used, and that is reported.
+
+        Args:
+            tags: see `invalidate_tags`; a list, or a function of the loaded value.
+            options: those of `bay.cache`, for this call.
+
+        Raises:
+            InvalidKey, InvalidDuration, SettingsError, MissingTTL: an argument cannot be used.
+            EncodeError: the loaded value cannot be stored.
+            RecursiveLoad: the loader asks for the key that it loads.
+            LoaderTimeout: the loader took longer than ``hard_timeout``.
+            Unavailable: only with ``on_outage="raise"``.
+            Exception: whatever the loader raised.
+        """
+        name = self._space.name(key)
+        if self._plain:
+            data = None
+            try:
+                data = await self._get(name)
+                if data is not None:
+                    value = self._decode(data)
+                    self._tally.hits += 1
+                    return value
+                seen: Seen | None = NOTHING
+            except self._unsure:  # no bare value, or no answer
+                seen = await self._look_up(name, key) if data is None else await self._judge(data, name, key)
+        else:
+            held = self._held(name)
+            if held is not None:
+                self._tally.hits += 1
+                return self._value_of(held, name)
+            seen = await self._look_up(name, key)
+        freshness = self._options(options)
+        load = self._load(name, key, loader, tags, freshness)
+        for _ in range(_LOOKS):
+            if seen is not None and seen.state is State.LIVE:
+                verdict = self._verdict(seen, freshness)
+                if verdict is Verdict.FRESH or verdict is Verdict.REFRESH:
+                    if verdict is Verdict.REFRESH:
+                        self._loading.refresh(load, seen)
+                        self._tally.stale += self._verdict(seen, freshness, plainly=True) is not Verdict.FRESH
+                    elif freshness.sliding:
+                        self._slide(name, seen)
+                    self._tally.hits += 1
+                    hit: T = seen.value
+                    return hit
+                if verdict is Verdict.STALE:
+                    return await self._loaded_or_stale(load, seen, freshness)
+            packed = await self._loading.share(load, seen)
+            if packed is not None:
+                self._tally.misses += 1
+                return self._coding.decode(packed, name)
+            seen = await self._look_up(name, key)
+        return self._coding.decode(await self._loading.alone(load), name)
+
+    async def _look_up(self, name: str, key: Key) -> Seen | None:
+        """Look at an entry; None if the server cannot be asked."""
+        try:
+            return await self._see(name, key, "get_or_set")
+        except Unavailable as error:
+            self._read_failed("get_or_set", key, error)
+            return None
+
+    async def _judge(self, data: Reply, name: str, key: Key) -> Seen | None:
+        try:
+            return await self._judged(data, None, name, key, "get_or_set")
+        except Unavailable as error:
+            self._read_failed("get_or_set", key, error)
+            return None
+        except ServerError as error:
+            return self._look.unusable(error, key, "get_or_set")
+
+    async def _loaded_or_stale(self, load: Load, seen: Seen, freshness: Freshness) -> T:
+        """Load; where the loader fails within ``stale_if_error``, or is slower than ``soft_timeout``, return what was *seen*."""
+        assert seen.entry is not None  # noqa: S101 - bare values are never stale
+        stale: T = seen.value
+        past = self._clock.now() - seen.entry.fresh_until
+        may_err = past < freshness.stale_if_error
+        if may_err and self._failed_lately(seen):
+            self._tally.stale += 1
+            self._tally.hits += 1
+            return stale
+        try:
+            packed = await self._loading.share(load, seen, freshness.soft_timeout)
+        except (UsageError, LoaderCancelled):
+            raise
+        except TimeoutError as error:
+            soft = freshness.soft_timeout is not None
+            if not (soft or may_err):
+                raise
+            return self._stale(load, stale, error)
+        except Exception as error:
+            if not may_err:
+                raise
+            return self._stale(load, stale, error)
+        if packed is None:
+            return stale
+        self._tally.misses += 1
+        return self._coding.decode(packed, load.name)
+
+    def _failed_lately(self, seen: Seen) -> bool:
+        """Whether somebody's loader failed a moment ago, and asks for a pause."""
+        entry = seen.entry
+        return entry is not None and not any(entry.token) and entry.lease_until > self._clock.now()
+
+    def _stale(self, load: Load, stale: T, error: BaseException) -> T:
+        self._tally.hits += 1
+        self._tally.stale += 1
+        self._report(StaleServed, error, "get_or_set", load.key)
+        return stale
