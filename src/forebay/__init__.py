@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .cache.freshness import FreshnessOptions
     from .cache.making import CacheOptions
     from .cache.tally import CacheStats
+    from .cache.warmup import WarmFailure, WarmReport
     from .codecs.compressed import train_dictionary
     from .codecs.sealed import new_sealing_key
     from .commands import AsyncSubscription, BoundAsyncScript, BoundScript, Subscription
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         ServerError,
         ServerStartFailed,
         SettingsError,
+        SourceChanged,
         Unavailable,
         UsageError,
     )
@@ -76,6 +78,7 @@ _HOMES = {
     "cache.freshness": ("FreshnessOptions",),
     "cache.making": ("CacheOptions",),
     "cache.tally": ("CacheStats",),
+    "cache.warmup": ("WarmFailure", "WarmReport"),
     "codecs.compressed": ("train_dictionary",),
     "codecs.sealed": ("new_sealing_key",),
     "durations": ("Duration",),
@@ -107,6 +110,7 @@ _HOMES = {
         "ServerError",
         "ServerStartFailed",
         "SettingsError",
+        "SourceChanged",
         "Unavailable",
         "UsageError",
     ),
@@ -184,6 +188,7 @@ __all__ = [
     "ServerStartFailed",
     "Settings",
     "SettingsError",
+    "SourceChanged",
     "StaleServed",
     "Stats",
     "Subscription",
@@ -192,6 +197,8 @@ __all__ = [
     "Unavailable",
     "Undecodable",
     "UsageError",
+    "WarmFailure",
+    "WarmReport",
     "WireStats",
     "WriteFailed",
     "new_sealing_key",

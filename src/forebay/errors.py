@@ -15,6 +15,7 @@ ForebayError
 ├── CacheMiss                no such entry (KeyError)
 ├── DecodeError              the stored bytes are not what this cache stores (ValueError)
 ├── LoaderCancelled          the shared load was cancelled from inside
+├── SourceChanged            a resumed warming whose source does not begin as it did
 ├── LoaderTimeout            the loader took longer than its hard_timeout (TimeoutError)
 ├── Unavailable              the server or the way to it; the same call may succeed later
 │   ├── ConnectFailed        no connection could be opened: the command was not sent
@@ -101,6 +102,10 @@ class DecodeError(ForebayError, ValueError):
 
 class LoaderCancelled(ForebayError):
     """The loader cancelled itself; those who waited for its value were not cancelled."""
+
+
+class SourceChanged(ForebayError):
+    """The source of a resumed warming does not begin as it did. The checkpoint was dropped: the same call starts from the beginning."""
 
 
 class LoaderTimeout(ForebayError, TimeoutError):

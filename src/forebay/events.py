@@ -86,26 +86,34 @@ class CacheEvent(Event, frozen=True):
     operation: str
     key: object
 
+    @property
+    def shown(self) -> str:
+        """The key for a log; of many keys the first few."""
+        if not isinstance(self.key, list):
+            return str(self.key)
+        few = ", ".join(map(str, self.key[:3]))
+        return f"{few} and {len(self.key) - 3} more" if len(self.key) > 3 else few
+
 
 class ReadFailed(CacheEvent, frozen=True):
     """A read was answered as a miss, because the server could not be asked."""
 
     def describe(self) -> str:
-        return f"{self.operation} {self.namespace}:{self.key} answered as a miss: {self.cause}"
+        return f"{self.operation} {self.namespace}:{self.shown} answered as a miss: {self.cause}"
 
 
 class WriteFailed(CacheEvent, frozen=True):
     """A value was not stored; the caller has it all the same."""
 
     def describe(self) -> str:
-        return f"{self.operation} {self.namespace}:{self.key} was not stored: {self.cause}"
+        return f"{self.operation} {self.namespace}:{self.shown} was not stored: {self.cause}"
 
 
 class Undecodable(CacheEvent, frozen=True):
     """A stored value could not be read, and was loaded anew."""
 
     def describe(self) -> str:
-        return f"{self.operation} {self.namespace}:{self.key} found a value that cannot be read, loading anew: {self.cause}"
+        return f"{self.operation} {self.namespace}:{self.shown} found a value that cannot be read, loading anew: {self.cause}"
 
 
 class NearTierOff(Event, frozen=True):
@@ -121,14 +129,14 @@ class StaleServed(CacheEvent, frozen=True):
     """The loader failed or was slow, and a stale value was returned."""
 
     def describe(self) -> str:
-        return f"{self.operation} {self.namespace}:{self.key} answered with a stale value: {self.cause}"
+        return f"{self.operation} {self.namespace}:{self.shown} answered with a stale value: {self.cause}"
 
 
 class RefreshFailed(CacheEvent, frozen=True):
     """A refresh in the background failed; it will be tried again."""
 
     def describe(self) -> str:
-        return f"{self.namespace}:{self.key} could not be refreshed: {self.cause}"
+        return f"{self.namespace}:{self.shown} could not be refreshed: {self.cause}"
 
 
 Hook = Callable[[Event], None]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import re
 import subprocess
 import sys
 import threading
@@ -367,7 +368,7 @@ def test_the_fingerprint_outlives_thresholds_keys_and_limits():
         (Annotated[int, object()], int),
         (dict[str, Annotated[int, lambda: 0]], dict[str, int]),
     ],
-    ids=str,
+    ids=lambda value: re.sub(r" at 0x\w+", "", str(value)),
 )
 def test_one_type_has_one_name(one, other):
     assert fingerprint("json", one) == fingerprint("json", other)

@@ -187,7 +187,7 @@ def test_a_dataclass_comes_back(user):
         (list[User], [None]),
         (Frozen, object()),
     ],
-    ids=str,
+    ids=lambda value: str(value).partition(" at 0x")[0],
 )
 def test_a_value_that_is_not_of_the_type_is_refused(type_, value):
     with pytest.raises(EncodeError):

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any, Final, Generic, Literal, Self, TypeVar
+from uuid import UUID
 
 from msgspec import UNSET, Struct
 
@@ -27,11 +28,13 @@ from .nearby import Nearby
 from .tally import CacheStats, Tally
 from .versions import VersionBook
 
-__all__ = ["CacheBase", "OnOutage", "Shared"]
+__all__ = ["MANY", "SIMPLE", "CacheBase", "OnOutage", "Shared"]
 
 T = TypeVar("T")
 
 OnOutage = Literal["fallback", "raise"]
+MANY: Final = 500  # keys in one operation, above which it has the read timeout and not the budget of a request
+SIMPLE: Final = frozenset({str, int, UUID})  # kinds of keys whose text is their name
 _OVERHEAD: Final = 400  # bytes that a small entry takes in this process beside its name and payload
 
 
@@ -98,6 +101,8 @@ class CacheBase(Generic[T]):
         self._on_outage = on_outage
         self._falls_back = on_outage == "fallback"
         self._near = near
+        self._head = space.head
+        self._held_near = None if near is None else near.store.held.get
         self._shares = is_frozen(type)
         self._versioned = versioned
         self._spaces = space.versions if versioned else ()
@@ -162,11 +167,14 @@ class CacheBase(Generic[T]):
         if near is None:
             return None
         held = near.store.held.get(name)
-        if held is None or held.until <= monotonic() or (held.versions and not self._book.holds(held.versions)):
+        if held is None or not self._may_use(held):
             return None
         held.seen = True
         self._tally.near_hits += 1
         return held
+
+    def _may_use(self, held: Held) -> bool:
+        return held.until > monotonic() and (not held.versions or bool(self._book.holds(held.versions)))
 
     def _value_of(self, held: Held, name: str) -> T:
         value: T = held.value  # type: ignore[assignment]
@@ -227,7 +235,7 @@ class CacheBase(Generic[T]):
             if self._freshness.sliding:
                 margin = self._freshness.ttl_for(seen.value, self.namespace) / 2
             kept = min(kept, entry.fresh_until - self._clock.now() - margin)
-        if kept <= 0:
+        if kept <= 0 or name[len(self._head)] == "#":  # escaped names are not held, so that a key's text finds its own entry only
             return None
         shared = self._shares or (self._type is None and is_frozen_value(seen.value))
         payload = seen.payload

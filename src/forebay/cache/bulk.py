@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -56,7 +57,7 @@ class CacheBulk(CacheLoads[T]):
             if mine:
                 found |= await self._load_or_stale(mine, loads, loader, freshness, stale)
             for key in others:  # one after the other: they are being loaded, or have been meanwhile
-                one = partial(_one, self._port.call, loader, key)
+                one = partial(_one, loader, key)
                 found[key] = await self.get_or_set(key, one, tags=tags, **options)
         return {key: found[key] for key in wanted}
 
@@ -203,6 +204,11 @@ def _none() -> None:
     """Stands for a loader in what is not loaded one by one."""
 
 
-async def _one(call: Callable[..., Awaitable[Any]], loader: Callable[[list[Key]], Any], key: Key) -> Any:
-    loaded = await call(lambda: loader([key]))
-    return loaded.get(key)
+def _one(loader: Callable[[list[Key]], Any], key: Key) -> Any:
+    """Call *loader* for *key* alone; an awaitable is left to the port, which knows what to do with one."""
+    loaded = loader([key])
+    return _got(loaded, key) if inspect.isawaitable(loaded) else loaded.get(key)
+
+
+async def _got(loaded: Awaitable[Mapping[Key, Any]], key: Key) -> Any:
+    return (await loaded).get(key)

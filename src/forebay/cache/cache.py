@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, Self, TypeVar, Unpack, overload
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from ..colours import documented_like
 from ..durations import Duration
@@ -14,6 +14,9 @@ from .freshness import FreshnessOptions
 from .loading import Tags
 from .tally import CacheStats
 
+if TYPE_CHECKING:
+    from .warmup import WarmReport
+
 __all__ = ["AsyncCache", "Cache"]
 
 T = TypeVar("T")
@@ -22,6 +25,8 @@ D = TypeVar("D")
 
 class AsyncCache(CacheCore[T]):
     """A cache for asyncio. Get one from `AsyncForebay.cache`; it belongs to the bay's event loop."""
+
+    _awaits = True
 
 
 @documented_like(CacheCore)
@@ -102,6 +107,35 @@ class Cache(Generic[T]):
         **options: Unpack[FreshnessOptions],
     ) -> dict[Key, T]:
         return complete(self._core.get_or_set_many(keys, loader, tags=tags, **options))
+
+    def warm(
+        self,
+        source: Iterable[Any] | AsyncIterable[Any],
+        loader: Callable[[Any], T] | None = None,
+        *,
+        concurrency: int = 16,
+        rate: float | None = None,
+        checkpoint: str | None = None,
+        on_progress: Callable[[WarmReport], Any] | None = None,
+        overwrite: bool = False,
+        batch: int = 500,
+        tags: Tags = (),
+        **options: Unpack[FreshnessOptions],
+    ) -> WarmReport:
+        return complete(
+            self._core.warm(
+                source,
+                loader,
+                concurrency=concurrency,
+                rate=rate,
+                checkpoint=checkpoint,
+                on_progress=on_progress,
+                overwrite=overwrite,
+                batch=batch,
+                tags=tags,
+                **options,
+            )
+        )
 
     def __repr__(self) -> str:
         return repr(self._core).replace("CacheCore(", "Cache(", 1)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from .bulk import CacheBulk
+from .warming import CacheWarming
 
 __all__ = ["CacheCore"]
 
 T = TypeVar("T")
 
 
-class CacheCore(CacheBulk[T]):
+class CacheCore(CacheWarming[T]):
     """The operations of one cache."""

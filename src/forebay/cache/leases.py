@@ -20,6 +20,7 @@ from .looking import Seen, State
 __all__ = ["Leases"]
 
 _WRONG_TYPE: Final = b"wrong type"
+_MANY: Final = 500  # fills at once, above which they have the read timeout and not the budget of a request
 _TIME: Final = struct.Struct(">d")
 
 # KEYS[1]: the entry; ARGV[1]: the token. Everything below happens only while it stands there.
@@ -131,7 +132,7 @@ class Leases:
             Unavailable, ServerError: some were perhaps not stored.
         """
         arguments = [([name], [token, data, "" if kept is None else kept]) for name, token, data, kept in fills]
-        return [bool(reply) for reply in await _FILL.run_many(self._port, arguments, idempotent=True, hurry=True)]
+        return [bool(reply) for reply in await _FILL.run_many(self._port, arguments, idempotent=True, hurry=len(fills) <= _MANY)]
 
     async def release(self, name: str, token: bytes, backoff: float = 0.0) -> None:
         """Give the lease back; a value that stays is not to be refreshed for *backoff* milliseconds. It ends by itself in any case."""

@@ -55,12 +55,15 @@ class CacheLoads(CacheInvalidation[T]):
                     self._tally.hits += 1
                     return value
                 seen: Seen | None = NOTHING
-            except self._unsure:  # no bare value, or no answer
-                seen = await self._look_up(name, key) if data is None else await self._judge(data, name, key)
+            except Unavailable as error:
+                seen = await self._look_again(error, name, key)
+            except ServerError as error:  # such as WRONGTYPE
+                seen = self._look.unusable(error, key, "get_or_set")
+            except self._failures:  # no bare value
+                seen = await self._judge(data, name, key)
         else:
             held = self._held(name)
             if held is not None:
-                self._tally.hits += 1
                 return self._value_of(held, name)
             seen = await self._look_up(name, key)
         freshness = self._options(options)
@@ -93,6 +96,15 @@ class CacheLoads(CacheInvalidation[T]):
         except Unavailable as error:
             self._read_failed("get_or_set", key, error)
             return None
+
+    async def _look_again(self, error: Unavailable, name: str, key: Key) -> Seen | None:
+        """Do as `_look_up` after a first read failed with *error*, in what is left of its time."""
+        try:
+            data = await self._port.again(error, ("get", name))
+        except Unavailable as final:
+            self._read_failed("get_or_set", key, final)
+            return None
+        return await self._judge(data, name, key)
 
     async def _judge(self, data: Reply, name: str, key: Key) -> Seen | None:
         try:

@@ -12,7 +12,7 @@ from ..errors import CacheMiss, ServerError, Unavailable
 from ..events import Undecodable
 from ..keys import Key
 from ..port.port import Reply, raise_refusal
-from .base import CacheBase
+from .base import MANY, SIMPLE, CacheBase
 from .freshness import Verdict
 from .looking import Look, Seen, State
 from .near import Held
@@ -40,6 +40,14 @@ class CacheReads(CacheBase[T]):
             InvalidKey: the key cannot be used.
             Unavailable: only with ``on_outage="raise"``.
         """
+        near = self._held_near
+        if near is not None:
+            held = near(f"{self._head}{key}")  # checked below: what is no key is not held
+            if held is not None and self._may_use(held) and type(key) in SIMPLE:
+                held.seen = True
+                self._tally.near_hits += 1
+                value = held.value
+                return value if value is not UNSET else self._coding.decode(held.data, self._space.name(key))
         name = self._space.name(key)
         if self._plain:  # most caches: a GET and a decoder
             try:
@@ -58,10 +66,6 @@ class CacheReads(CacheBase[T]):
                 return await self._got(data, key, name, default)
             self._tally.hits += 1
             return value
-        held = self._held(name)
-        if held is not None:
-            self._tally.hits += 1
-            return self._value_of(held, name)
         seen = await self._live(name, key, "get")
         if seen.state is State.LIVE:
             self._tally.hits += 1
@@ -87,7 +91,10 @@ class CacheReads(CacheBase[T]):
         Raises:
             InvalidKey, Unavailable: as for `get`.
         """
-        wanted = {key: self._space.name(key) for key in keys}
+        name_of = self._space.name
+        wanted = {key: name_of(key) for key in keys}
+        if self._plain and 0 < len(wanted) <= MANY:
+            return await self._get_plainly(wanted)
         found: dict[Key, T] = {}
         missing: dict[Key, str] = {}
         for key, name in wanted.items():
@@ -98,7 +105,7 @@ class CacheReads(CacheBase[T]):
                 found[key] = self._value_of(held, name)
         if missing:
             found |= await self._read_many(missing)
-        self._tally.hits += len(found)
+        self._tally.hits += len(found) - (len(wanted) - len(missing))
         self._tally.misses += len(wanted) - len(found)
         return {key: found[key] for key in wanted if key in found} if len(missing) < len(wanted) else found
 
@@ -127,6 +134,20 @@ class CacheReads(CacheBase[T]):
             return (seen.entry.fresh_until - self._clock.now()) / 1000
         return math.inf if left == -1 else left / 1000
 
+    async def _get_plainly(self, wanted: dict[Key, str]) -> dict[Key, T]:
+        """Read bare values, which most are, in the shortest way; if there is anything else, all with more care."""
+        found: dict[Key, T] = {}
+        decode = self._decode
+        try:
+            for key, data in zip(wanted, await self._execute("mget", *wanted.values()), strict=True):
+                if data is not None:
+                    found[key] = decode(data)
+        except self._unsure:
+            found = await self._read_many(wanted)
+        self._tally.hits += len(found)
+        self._tally.misses += len(wanted) - len(found)
+        return found
+
     async def _read_many(self, names: dict[Key, str]) -> dict[Key, T]:
         near = self._near if not self._book.splits else None
         listens = near.broadcast.listening() if near is not None and near.broadcast is not None else None
@@ -135,11 +156,12 @@ class CacheReads(CacheBase[T]):
         found: dict[Key, T] = {}
         try:
             lefts: Sequence[Reply] = ()
+            mget = "mget" if len(names) <= MANY else "MGET"
             source: object | None = None
             if near is None:
-                values = await self._execute("mget", *names.values())
+                values = await self._execute(mget, *names.values())
             else:
-                asked = [("mget", *names.values()), *(("pttl", name) for name in names.values())]
+                asked = [(mget, *names.values()), *(("pttl", name) for name in names.values())]
                 told = near.broadcast is None
                 (values, *lefts), source = await self._port.track(next(iter(names.values())).encode(), asked, told=told)
                 raise_refusal([values])

@@ -42,7 +42,7 @@ class Tally:
     __slots__ = ("errors", "hits", "load_errors", "loads", "misses", "near_hits", "refused_fills", "stale")
 
     def __init__(self) -> None:
-        self.hits = 0
+        self.hits = 0  # without those near
         self.misses = 0
         self.near_hits = 0
         self.stale = 0
@@ -53,4 +53,6 @@ class Tally:
 
     def stats(self) -> CacheStats:
         """Return a snapshot."""
-        return CacheStats(**{name: getattr(self, name) for name in CacheStats.__struct_fields__})
+        counts = {name: getattr(self, name) for name in CacheStats.__struct_fields__}
+        counts["hits"] += counts["near_hits"]
+        return CacheStats(**counts)

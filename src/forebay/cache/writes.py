@@ -12,6 +12,7 @@ from ..errors import ServerError, Unavailable
 from ..keys import Key
 from ..port.port import Arg, raise_refusal
 from ..port.scripts import Script
+from .base import MANY
 from .entry import is_placeholder
 from .freshness import Freshness, FreshnessOptions, Verdict
 from .loading import Load, Tags
@@ -155,9 +156,10 @@ class CacheWrites(CacheReads[T]):
         self._port.tracking.changed(names)
         try:
             commands: list[tuple[Arg, ...]] = []
+            word = "set" if len(loads) <= MANY else "SET"
             for (load, packed), value in zip(loads, mapping.values(), strict=True):
                 data, kept = await self._stored(load, value, packed)
-                commands.append(("set", load.name, data) if kept is None else ("set", load.name, data, "PX", kept))
+                commands.append((word, load.name, data) if kept is None else (word, load.name, data, "PX", kept))
             if len(commands) == 1:
                 await self._execute(*commands[0])
             else:

@@ -68,6 +68,10 @@ class Deadlines:
                 begin = self._hurried = end
         return begin - len(late) - self.answered, late
 
+    def next_impatient(self, now: float, patience: float) -> float:
+        """Return when the next command will have waited for longer than *patience*; a whole *patience* from now if none is under way."""
+        return next((due - self.timeout + patience for due, end, _, _ in self._batches if end > self._hurried), now + patience)
+
     def silent(self, now: float) -> bool:
         """Whether the peer has owed a reply, and sent nothing, for as long as ``silence``."""
         return self.sent_places > self.answered and now - self.heard_at >= self.silence

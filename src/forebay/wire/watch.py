@@ -80,7 +80,8 @@ class Watch:
     def _hurry(self) -> None:
         """Release those who are in a hurry. It is one failure of the node, however many wait."""
         budget = self._settings.hurry
-        before, commands = self._deadlines.impatient(self._loop.time(), budget)
+        now = self._loop.time()
+        before, commands = self._deadlines.impatient(now, budget)
         reason = f"{self._link.address} did not answer within the cache's budget of {budget:g} s (REDIS_CACHE_BUDGET)"
         late = False
         for command, slot in zip(commands, islice(self._slots, before, before + len(commands)), strict=True):
@@ -89,7 +90,7 @@ class Watch:
                 slot.set_exception(DeadlineExceeded(reason))
         if late and self._breaker.failed(DeadlineExceeded(reason)):
             self._link.renew_ready()
-        self._timers["hurry"] = self._loop.call_later(budget / 4, self._hurry)
+        self._timers["hurry"] = self._loop.call_at(self._deadlines.next_impatient(now, budget), self._hurry)
 
     def _ping(self) -> None:
         """Ask an idle connection for a sign of life. One that gives none is silent, and given up as such."""

@@ -1,0 +1,18 @@
+"""``forebay ping``: is the server there, and how fast does it answer?"""
+
+from __future__ import annotations
+
+import typer
+
+from .options import UrlOption, settings_for
+
+__all__ = ["ping"]
+
+
+def ping(url: UrlOption = None) -> None:
+    """Ask the server for a sign of life, and print how long it took. Exit code 3 if there was none."""
+    from ..bay import Forebay
+
+    with Forebay(settings=settings_for(url)) as bay:
+        seconds = min(bay.ping() for _ in range(3))
+        typer.echo(f"{bay.settings.where} answered in {seconds * 1000:.2f} ms")
