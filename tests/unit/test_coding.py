@@ -21,6 +21,8 @@ from forebay.codecs.compressed import train_dictionary
 from forebay.codecs.fingerprint import fingerprint, type_name
 from forebay.errors import DecodeError, SettingsError
 
+T = TypeVar("T")
+
 NAME = "shop:prod:user:42"
 KEYS = [bytes(range(32)), bytes(range(1, 33))]
 DICTIONARY = train_dictionary(
@@ -46,6 +48,10 @@ class Nervous(msgspec.Struct):
 
     def __post_init__(self) -> None:
         self.total = self.parts["a"]  # a KeyError, which msgspec lets through
+
+
+class Box(msgspec.Struct, Generic[T]):
+    item: T
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -214,6 +220,120 @@ def test_what_a_type_of_the_application_raises_is_declared_and_not_shown():
     assert coding.explain(caught.value) == "KeyError"
 
 
+class NervousBox(msgspec.Struct, Generic[T]):
+    parts: dict[str, T]
+
+    def __post_init__(self) -> None:
+        self.parts["a"]
+
+
+@dataclasses.dataclass
+class NervousPair(Generic[T]):
+    parts: dict[str, T]
+
+    def __post_init__(self) -> None:
+        self.parts["a"]
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack"])
+@pytest.mark.parametrize("type_", [NervousBox[int], NervousPair[int], list[NervousBox[int]], NervousBox[int] | None], ids=str)
+def test_a_generic_class_of_the_application_is_its_own_code_whatever_it_holds(codec, type_):
+    coding = coding_for(type_, codec=codec)
+    value = {"parts": {"secret": 1}}
+    packed = (msgspec.json if codec == "json" else msgspec.msgpack).encode([value] if type_ == list[NervousBox[int]] else value)
+    with pytest.raises(coding.failures) as caught:
+        coding.decode(packed, NAME)
+    assert isinstance(caught.value, KeyError)
+    assert coding.explain(caught.value) == "KeyError"
+
+
+@pytest.mark.parametrize("type_", [int | None, Optional[int], list[int | None], tuple[()]], ids=str)  # noqa: UP045
+def test_unions_and_empty_tuples_of_closed_types_are_closed(type_):
+    assert Exception not in coding_for(type_).failures
+
+
+class Picky(pydantic.BaseModel):
+    id: int
+
+    @pydantic.model_validator(mode="after")
+    def known(self) -> "Picky":
+        raise KeyError("secret")
+
+
+class Unset(msgspec.Struct):
+    one: int
+
+
+def without_a_field():
+    value = Unset(1)
+    del value.one
+    return value
+
+
+@pytest.mark.parametrize(
+    ("type_", "codec", "value", "raised"),
+    [
+        (Nervous, "json", {"parts": {"secret": 1}}, KeyError),
+        (Nervous, "msgpack", {"parts": {"secret": 1}}, KeyError),
+        (NervousBox[int], "json", {"parts": {"secret": 1}}, KeyError),
+        (Picky, "json", {"id": 1}, KeyError),
+        (Unset, "json", without_a_field(), AttributeError),
+        (Unset, "msgpack", without_a_field(), AttributeError),
+    ],
+    ids=["struct", "struct msgpack", "generic", "model", "unset", "unset msgpack"],
+)
+def test_what_the_types_own_code_raises_on_the_way_in_is_a_refusal(type_, codec, value, raised):
+    with pytest.raises(
+        EncodeError, match=rf"for '{NAME}' cannot be stored: .* raised {raised.__name__} .*return the declared type"
+    ) as caught:
+        coding_for(type_, codec=codec).encode(value, NAME)
+    assert "secret" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, raised)
+
+
+class Plain:
+    pass
+
+
+@pytest.mark.parametrize("type_", [dict[str, Model | Plain], list[tuple[Model, Plain]], Box[Model]], ids=str)
+def test_a_type_that_pydantic_cannot_store_is_refused_at_once(type_):
+    with pytest.raises(EncodeError, match="cannot be stored as JSON: ") as caught:
+        coding_for(type_)
+    assert "\n" not in str(caught.value)
+
+
+class Inner(pydantic.BaseModel, extra="forbid"):
+    count: int = pydantic.Field(validation_alias=pydantic.AliasChoices("howMany", pydantic.AliasPath("counts", 0)), default=0)
+    labels: dict[str, int] = {}
+
+
+class Outer(pydantic.BaseModel):
+    metadata: Inner | None = None
+    rows: list[Inner] = []
+    by_id: dict[int, Inner] = {}
+
+
+@pytest.mark.parametrize(
+    ("type_", "packed", "explained"),
+    [
+        (dict[str, Inner], b'{"secret": {"howMany": "x"}}', "*.howMany: int_parsing"),
+        (Inner, b'{"secret": 1}', "*: extra_forbidden"),
+        (Inner, b'{"labels": {"secret": "x"}}', "labels.*: int_parsing"),
+        (Outer, b'{"metadata": {"howMany": "x"}}', "metadata.howMany: int_parsing"),
+        (Outer, b'{"rows": [{}, {"labels": {"secret": "x"}}]}', "rows.1.labels.*: int_parsing"),
+        (Outer, b'{"by_id": {"4242": {"howMany": "x"}}}', "by_id.*.howMany: int_parsing"),
+        (Outer, b"[]", "$: model_type"),
+        (dict[int, Model], b'{"secret": {"id": 1}}', "*.*: int_parsing"),
+    ],
+    ids=["dict key", "extra field", "dict in a model", "field named metadata", "list", "number as key", "root", "key itself"],
+)
+def test_explanations_of_models_name_fields_and_positions_and_no_keys(type_, packed, explained):
+    coding = coding_for(type_)
+    with pytest.raises(coding.failures) as caught:
+        coding.decode(packed, NAME)
+    assert coding.explain(caught.value) == coding.explain(caught.value) == explained
+
+
 def test_a_message_of_the_types_own_code_is_not_shown():
     @dataclasses.dataclass
     class Loud:
@@ -333,12 +453,7 @@ def test_reprs_show_the_steps_and_no_secrets():
 
 # --- the fingerprint ----------------------------------------------------------------------------------------------------------------------
 
-T = TypeVar("T")
 UserId = NewType("UserId", int)
-
-
-class Box(msgspec.Struct, Generic[T]):
-    item: T
 
 
 def test_the_fingerprint_tells_codec_type_and_steps_apart():

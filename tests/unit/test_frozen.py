@@ -113,6 +113,29 @@ class Boxes(msgspec.Struct, Generic[T], frozen=True):
     box: Box[tuple[T, int]]
 
 
+class BoxOfLists(Box[list[T]], Generic[T], frozen=True):
+    """Its item is a list of T: the T of Box is not the T of this class."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Crate(Generic[T]):
+    item: T
+
+
+@dataclasses.dataclass(frozen=True)
+class CrateOfLists(Crate[list[T]], Generic[T]):
+    pass
+
+
+class PointWithAttributes(Point):
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedList(list[int]):
+    name: str
+
+
 class Pair(NamedTuple):
     one: int
     two: str
@@ -177,7 +200,7 @@ FROZEN = [
     *(tuple[int, str], tuple[int, ...], tuple[()], Tuple[int, str], frozenset[str], tuple[frozenset[tuple[int, ...]], ...]),  # noqa: UP006
     *(Literal["a", 1], int | None, Optional[str], Annotated[int, msgspec.Meta(gt=0)], Annotated[int, []], UserId),  # noqa: UP045
     *(Point, Line, Struct, Node, Pair, Model, FrozenFields, tuple[Point, Struct, Model], Point | Struct | None),
-    *(Box[int], Box[Point], Boxes[str], GenericModel[int], Alias, GenericAlias[int]),
+    *(Box[int], Box[Point], Boxes[str], GenericModel[int], Alias, GenericAlias[int], Crate[int]),
 ]
 OPEN = [
     *(None, list, dict, set, tuple, frozenset, List[int], list[int], dict[str, int], set[int], bytearray, memoryview),  # noqa: UP006
@@ -186,6 +209,7 @@ OPEN = [
     *(Bag, Deep, Open, Memo, Lost, OpenStruct, HoldsOpen, Tree, Ping, Pong, OpenPair, PairWithAttributes, Row),
     *(namedtuple("Old", "a b"), ModelWithList, OpenModel, Extra, Private, GenericModel, GenericModel[list[int]]),  # noqa: PYI024
     *(Box, Box[Any], Box[list[int]], Box[Open], Boxes, Boxes[list[int]], OpenAlias, GenericAlias, GenericAlias[list[int]]),
+    *(BoxOfLists[int], CrateOfLists[int], tuple[BoxOfLists[int], ...], Crate[list[int]], PointWithAttributes, NamedList),
 ]
 
 
@@ -208,6 +232,15 @@ def test_a_type_that_holds_ever_larger_types_is_no_crash():
         assert is_frozen(Grows[int]) is False
     finally:
         del globals()["Grows"]
+
+
+def test_what_is_called_open_can_indeed_be_changed():
+    box = msgspec.json.decode(b'{"item":[1]}', type=BoxOfLists[int])
+    box.item.append(2)  # type: ignore[attr-defined]
+    assert box.item == [1, 2]
+    point = PointWithAttributes(1)
+    point.extra = []  # type: ignore[attr-defined]
+    assert vars(point)["extra"] == []
 
 
 @pytest.mark.parametrize("value", [None, True, 0, 1.5, "text", b"bytes"])

@@ -10,6 +10,7 @@ from ..durations import Duration
 from ..keys import Key
 from ..port.port import complete
 from .core import CacheCore
+from .decorating import AsyncDecorating, Decorating
 from .freshness import FreshnessOptions
 from .loading import Tags
 from .tally import CacheStats
@@ -23,14 +24,14 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-class AsyncCache(CacheCore[T]):
+class AsyncCache(AsyncDecorating[T], CacheCore[T]):
     """A cache for asyncio. Get one from `AsyncForebay.cache`; it belongs to the bay's event loop."""
 
     _awaits = True
 
 
 @documented_like(CacheCore)
-class Cache(Generic[T]):
+class Cache(Decorating[T], Generic[T]):
     """A cache for threads. Get one from `Forebay.cache`; all threads may share it."""
 
     def __init__(self, core: CacheCore[T]) -> None:

@@ -24,7 +24,7 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 """The largest encoded value, in bytes, unless ``max_bytes=`` says otherwise."""
 
 _MOST: Final = 512 * 1024 * 1024
-_CLOSED: Final = frozenset({"builtins", "datetime", "decimal", "uuid", "typing", "collections", "collections.abc"})
+_CLOSED: Final = frozenset({"builtins", "datetime", "decimal", "uuid", "typing", "types", "collections", "collections.abc"})
 
 
 class Coding(Generic[T]):
@@ -69,7 +69,15 @@ class Coding(Generic[T]):
         Raises:
             EncodeError: it would not come back as it went in, or its encoded form is larger than ``max_bytes``.
         """
-        packed = self._codec.encode(value)
+        try:
+            packed = self._codec.encode(value)
+        except (EncodeError, MemoryError):
+            raise
+        except self.failures as error:  # of the type's own code, which runs when the codec reads back what it wrote
+            raise EncodeError(
+                f"a {type(value).__name__} for {name!r} cannot be stored: writing it and reading it back raised "
+                f"{type(error).__name__} ({self._label}); return the declared type from the loader, or correct the type's own code"
+            ) from error
         if len(packed) > self.max_bytes:
             raise EncodeError(
                 f"a {type(value).__name__} for {name!r} takes {len(packed)} bytes, and max_bytes={self.max_bytes} is the limit: "
@@ -182,8 +190,9 @@ def _is_closed(type_: Any) -> bool:
     """Whether only the decoder's own code runs when a value of *type_* is built, and no method of a class of the application."""
     if type_ is None or type_ is ...:
         return True
-    if get_origin(type_) is Literal:
+    origin = get_origin(type_)
+    if origin is Literal:
         return True
-    if arguments := get_args(type_):
-        return all(map(_is_closed, arguments))
+    if origin is not None:  # Box[int] is built by Box, whatever it holds
+        return _is_closed(origin) and all(map(_is_closed, get_args(type_)))
     return getattr(type_, "__module__", None) in _CLOSED

@@ -28,6 +28,8 @@ _SCALARS: Final[frozenset[Any]] = frozenset(
 )
 _PLAIN: Final[frozenset[type]] = frozenset({str, int, float, bool, bytes, types.NoneType})
 
+_MUTABLE: Final = (list, dict, set, bytearray)
+
 _Bound = Mapping[Any, Any]
 
 
@@ -36,7 +38,9 @@ def is_frozen(type_: Any) -> bool:
 
     True for text, numbers, bytes, dates and times, UUIDs, Decimals, enums; for tuples, frozensets, unions, NamedTuples, frozen
     dataclasses, frozen Structs and frozen pydantic models whose parts all are. Never for lists, dicts, sets, TypedDicts, Any,
-    nor for None in the place of a type ("JSON's own types"). A class with a ``cached_property`` or private attributes is not.
+    nor for None in the place of a type ("JSON's own types"). A class with a ``cached_property`` or private attributes is not,
+    nor a subclass of a frozen dataclass that is not decorated itself (it takes any attribute), nor a generic class that inherits
+    from another one (a type variable of the base may stand for something else there).
     """
     if type_ is None:
         return False
@@ -95,16 +99,21 @@ class _Walk:
         if (class_, given) in self._met:
             return True
         self._met.add((class_, given))
+        if bound and any(getattr(base, "__parameters__", ()) for base in class_.__mro__[1:]):
+            return False  # as in Sub(Base[list[T]], Generic[T]): the T of the inherited fields is not the T of Sub[int]
         fields = _frozen_fields(class_)
         return fields is not None and all(self.frozen(field, bound) for field in fields)
 
 
 def _frozen_fields(class_: type) -> list[Any] | None:
     """The types of the fields of a class whose fields cannot be set; None if they can, or if that is not known."""
+    if issubclass(class_, _MUTABLE):
+        return None
     if any(isinstance(member, functools.cached_property) for base in class_.__mro__ for member in vars(base).values()):
         return None
     if dataclasses.is_dataclass(class_):
-        if not class_.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        params = vars(class_).get("__dataclass_params__")  # its own: an inherited one guards the fields alone
+        if params is None or not params.frozen:
             return None
         return _hinted(class_, [field.name for field in dataclasses.fields(class_)])
     if issubclass(class_, msgspec.Struct):
