@@ -30,7 +30,7 @@ if kind == 1 then
   redis.call('SETRANGE', KEYS[1], 1, ARGV[1])
   return 1
 end
-redis.call('DEL', KEYS[1])
+redis.call('UNLINK', KEYS[1])
 return kind == 2 and 0 or 1
 """
 )
@@ -52,7 +52,7 @@ class CacheInvalidation(CacheWrites[T]):
         packed = [name.encode() for name in names]
         self._port.tracking.changed(packed)
         try:
-            return int(await self._execute("DEL", *names, idempotent=True))
+            return int(await self._execute("UNLINK", *names, idempotent=True))
         finally:
             self._port.tracking.changed(packed)
 

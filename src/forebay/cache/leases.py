@@ -46,7 +46,7 @@ return 1
 _RELEASE: Final = Script(
     _HELD
     + """
-if kind == 2 then redis.call('DEL', KEYS[1]) else redis.call('SETRANGE', KEYS[1], 1, ARGV[2]) end
+if kind == 2 then redis.call('UNLINK', KEYS[1]) else redis.call('SETRANGE', KEYS[1], 1, ARGV[2]) end
 return 1
 """
 )

@@ -165,7 +165,7 @@ class VersionBook:
             keys = [name.encode() for name in full]
             self._port.tracking.changed(keys)
             try:
-                await self._port.execute("DEL", *full, idempotent=True)
+                await self._port.execute("UNLINK", *full, idempotent=True)
             finally:
                 self._port.tracking.changed(keys)
 

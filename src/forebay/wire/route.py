@@ -272,10 +272,12 @@ class Route:
         self._check_open()
         if call.left() <= pause:
             return False
-        self._retries += 1
         if pause:
             await self._waiting.sleep(pause)
-        return call.left() > 0
+        if call.left() <= 0:
+            return False
+        self._retries += 1
+        return True
 
     def _check_open(self) -> None:
         if self._closed:
