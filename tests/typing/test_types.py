@@ -65,6 +65,100 @@ def errors(error: CacheMiss | Unavailable) -> str:
     return str(error)
 
 
+users = AsyncForebay("embedded://").cache("user", type=User, ttl="15m")
+people = Forebay("embedded://").cache("user", type=User, ttl="15m")
+
+
+@users.cached
+async def bare(user_id: int, *, full: bool = False) -> User:
+    return User(user_id)
+
+
+@users.cached(ttl="5m", key="user:{user_id}", unless=lambda found: found is None)
+async def given(user_id: int, *, full: bool = False) -> list[User]:
+    return [User(user_id)]
+
+
+@people.cached(ttl="5m", ignore=("full",), tags=["team:{user_id}"])
+def plain(user_id: int, *, full: bool = False) -> User | None:
+    return None
+
+
+class Users:
+    __cache_key__ = "users"
+
+    @users.cached
+    async def get(self, user_id: int) -> User:
+        return User(user_id)
+
+    @people.cached(ttl=5)
+    def find(self, user_id: int) -> User:
+        return User(user_id)
+
+    @people.cached
+    @classmethod
+    def first(cls, team: str) -> User:
+        return User(1)
+
+    @people.cached(ttl=5)
+    @staticmethod
+    def last(team: str) -> User:
+        return User(1)
+
+
+async def functions(repository: Users) -> None:
+    assert_type(await bare(1), User)
+    assert_type(await given(user_id=1, full=True), list[User])
+    assert_type(await given.refresh(1), list[User])
+    assert_type(await given.invalidate(1), bool)
+    assert_type(given.key_for(1), str)
+    assert_type(await given.uncached(1), list[User])
+    assert_type(plain(1), User | None)
+    assert_type(plain.refresh(1, full=True), User | None)
+    assert_type(plain.invalidate(1), bool)
+    assert_type(plain.uncached(1), User | None)
+    assert_type(await repository.get(1), User)
+    assert_type(await repository.get.refresh(1), User)
+    assert_type(await Users.get(repository, 1), User)
+    assert_type(repository.find(1), User)
+    assert_type(repository.find.invalidate(1), bool)
+    assert_type(Users.first("a"), User)
+    assert_type(Users.last("a"), User)
+    await bare("1")  # E: arg-type
+    await given(1, fully=True)  # E: call-arg
+    await given.invalidate()  # E: call-arg
+    plain()  # E: call-arg
+    bare(1)  # E: unused-coroutine
+    await repository.get("1")  # E: arg-type
+    repository.find.refresh("1")  # E: arg-type
+    users.cached(ttl=object())  # E: call-overload
+    users.cached(keys="{x}")  # E: call-overload
+    users.cached(load_now)  # E
+
+
+def many(keys: list[int]) -> dict[int, User]:
+    return {key: User(key) for key in keys}
+
+
+async def many_later(keys: list[str]) -> dict[str, User]:
+    return {key: User(1) for key in keys}
+
+
+async def batches() -> None:
+    at_once = people.batched(many, max_batch=10, ttl="1m")
+    assert_type(at_once(1), User)
+    assert_type(at_once.many([1, 2]), dict[int, User])
+    at_once("1")  # E: arg-type
+    later = users.batched(many_later)
+    assert_type(await later("1"), User)
+    assert_type(await later.many(["1"]), dict[str, User])
+    assert_type(await users.batched(many)(1), User)
+    await later(1)  # E: arg-type
+    later("1")  # E: unused-coroutine
+    people.batched(many_later)  # E: arg-type
+    users.batched(many, max_batch="10")  # E: arg-type
+
+
 forebay.Forbay  # E: attr-defined
 """
 
