@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from .events import (
+        CallbackFailed,
         ConnectionDropped,
         Event,
         NameRefused,
@@ -116,6 +117,7 @@ _HOMES = {
     ),
     "commands": ("AsyncSubscription", "BoundAsyncScript", "BoundScript", "Subscription"),
     "events": (
+        "CallbackFailed",
         "ConnectionDropped",
         "Event",
         "NameRefused",
@@ -147,6 +149,7 @@ __all__ = [
     "CacheMiss",
     "CacheOptions",
     "CacheStats",
+    "CallbackFailed",
     "CircuitOpen",
     "Closed",
     "ConnectFailed",

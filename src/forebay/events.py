@@ -14,6 +14,7 @@ from msgspec import Struct
 from .forks import renew_after_fork
 
 __all__ = [
+    "CallbackFailed",
     "ConnectionDropped",
     "Event",
     "Hook",
@@ -130,6 +131,13 @@ class StaleServed(CacheEvent, frozen=True):
 
     def describe(self) -> str:
         return f"{self.operation} {self.namespace}:{self.shown} answered with a stale value: {self.cause}"
+
+
+class CallbackFailed(CacheEvent, frozen=True):
+    """A function that was to hear of changed keys raised; it is called again with the next."""
+
+    def describe(self) -> str:
+        return f"a callback of cache {self.namespace!r} failed: {self.cause}"
 
 
 class RefreshFailed(CacheEvent, frozen=True):

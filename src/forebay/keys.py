@@ -101,6 +101,11 @@ class Namespace:
             return key
         return key[1:] if key.startswith("##") else None
 
+    def is_version(self, name: str) -> bool:
+        """Whether *name* in Redis is the version of a tag, or of this namespace or one around it."""
+        own = name.removeprefix(self.head)
+        return own.startswith("#tag:") or own == "#version" or name.removeprefix(self.prefix) in self.versions
+
     def pattern(self, glob: str) -> str:
         """Return the ``MATCH`` pattern for *glob* (``*``, ``?``, ``[...]``) within this namespace alone.
 

@@ -207,17 +207,19 @@ class CacheBase(Generic[T]):
     async def _see_and_keep(self, near: Nearby, name: str, key: Key, operation: str) -> Seen:
         """Do so, and let the near tier hold what was seen if it will be told when that changes."""
         broadcast = near.broadcast
-        listens = broadcast.listening() if broadcast is not None else None
         marker = near.store.begin(name)
         held: Held | None = None
         try:
+            # asked after the marker is there: if that connection is lost from now on, the marker is struck
+            listens = broadcast.listening() if broadcast is not None else None
+            began = monotonic()
             replies, source = await self._port.track(name.encode(), [("get", name), ("pttl", name)], told=broadcast is None)
             raise_refusal(replies)
             data, left = replies
-            seen = await self._judged(data, source, name, key, operation)
+            seen = await self._judged(data, source, name, key, operation, listens=listens)
             tells = source if broadcast is None else listens
             if seen.state is State.LIVE and tells is not None:
-                held = self._holding(name, seen, tells, left)
+                held = self._holding(name, seen, tells, left, began)
         except Unavailable:
             raise
         except ServerError as error:
@@ -227,7 +229,9 @@ class CacheBase(Generic[T]):
         finally:
             near.store.settle(marker, held)
 
-    def _holding(self, name: str, seen: Seen, source: object, left: int) -> Held | None:
+    def _holding(self, name: str, seen: Seen, source: object, left: int, began: float) -> Held | None:
+        if left == -2:  # it ended right after it was read
+            return None
         kept = float("inf") if left < 0 else left
         entry = seen.entry
         if entry is not None and entry.fresh_until < float("inf"):
@@ -242,7 +246,7 @@ class CacheBase(Generic[T]):
         return Held(
             value=seen.value if shared else UNSET,
             data=b"" if shared else payload,
-            until=monotonic() + kept / 1000,
+            until=began + kept / 1000,
             source=source,
             versions=() if entry is None else entry.versions,
             size=len(payload) + len(name) + _OVERHEAD,
@@ -256,14 +260,19 @@ class CacheBase(Generic[T]):
         key: object,
         operation: str,
         current: Mapping[str, bytes | None] | None = None,
+        listens: object | None = None,
     ) -> Seen:
-        seen = await self._look.judge(data, source, name, key, operation, current)
+        seen = await self._look.judge(data, source, name, key, operation, current, listens)
         if seen.entry is not None:
             if seen.entry.versions:
-                self._tagged = True
+                self._is_tagged()
             if self._clock.due:
                 await self._clock.ask()
         return seen
+
+    def _is_tagged(self) -> None:
+        """From now on look at each reply with its connection, for that may know the entry's versions: another question is saved."""
+        self._tagged, self._plain = True, False
 
     async def _live(self, name: str, key: Key, operation: str) -> Seen:
         """Look at an entry, for a plain read: what is not fresh is no entry, and neither is what cannot be asked for."""
@@ -297,6 +306,8 @@ class CacheBase(Generic[T]):
     def _load(self, name: str, key: Key, loader: Callable[[], Any], tags: Tags, freshness: Freshness) -> Load:
         freshness.ttl_for(UNSET, self.namespace)
         space = self._space
+        if tags:
+            self._is_tagged()
         if callable(tags):
             of_value = tags
             return Load(name, key, loader, freshness, lambda value: _named(space, of_value(value)))

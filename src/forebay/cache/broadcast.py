@@ -6,6 +6,7 @@ nothing that was changed while it was under way.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -32,12 +33,15 @@ class Broadcast:
         self._callbacks: list[Callable[[list[bytes] | None], None]] = []
         self._source: object | None = None
         self._started = False
+        self._lock = threading.Lock()
         renew_after_fork(self)
 
     def renew(self) -> None:
         """Begin anew in a forked child: the listener runs in the parent."""
         self._source = None
         self._started = False
+        self._lock = threading.Lock()
+        self._callbacks = []
 
     def listening(self) -> object | None:
         """Return what stands for the connection, or None while there is none; the first call opens it in the background."""
@@ -47,7 +51,10 @@ class Broadcast:
 
     def start(self) -> None:
         """Listen in the background."""
-        self._started = True
+        with self._lock:
+            if self._started:
+                return
+            self._started = True
         self._port.waiting.spawn(self._listen(), f"forebay-broadcast-{self._namespace}-{id(self)}")
 
     def tell(self, callback: Callable[[list[bytes] | None], None]) -> Callable[[], None]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from ..errors import InvalidKey
+from ..events import CallbackFailed
 from ..keys import Key
 from ..port.scripts import Script
 from .entry import NOBODY
@@ -117,8 +118,9 @@ class CacheInvalidation(CacheWrites[T]):
     def on_invalidated(self, callback: Callable[[Key | None], None]) -> Callable[[], None]:
         """Call *callback* with every key of this namespace that changes or ends, by whomever, in any process.
 
-        The key is as it stands in Redis (text); None says that any may have changed: the connection was lost and is back, or
-        the database was emptied. It is called on a thread or loop of Forebay's own, must be quick, and must not block.
+        The key is as it stands in Redis (text); None says that any may have changed: the listener has begun, or was lost and is
+        back, a tag or a namespace changed its version, or the database was emptied. It is called on a thread or loop of
+        Forebay's own, must be quick, and must not block; what it raises is reported. A forked child registers its own.
 
         Returns:
             A function that ends the calls.
@@ -132,13 +134,20 @@ class CacheInvalidation(CacheWrites[T]):
         space = self._space
 
         def hear(names: list[bytes] | None) -> None:
-            if names is None:
-                callback(None)
+            texts = [name.decode(errors="replace") for name in names] if names is not None else None
+            if texts is None or any(space.is_version(text) for text in texts):
+                call(None)
                 return
-            for name in names:
-                key = space.key_in(name.decode(errors="replace"))
+            for text in texts:
+                key = space.key_in(text)
                 if key is not None:
-                    callback(key)
+                    call(key)
+
+        def call(key: Key | None) -> None:
+            try:
+                callback(key)
+            except Exception as error:  # noqa: BLE001 - the listener serves others too
+                self._report(CallbackFailed, error, "on_invalidated", key)
 
         return self._shared.broadcast(space).tell(hear)
 
@@ -153,4 +162,6 @@ class CacheInvalidation(CacheWrites[T]):
                 finally:
                     self._port.tracking.changed(names)
             if cursor == b"0":
+                # also what is gone on the server already, while the message of that is still on its way to this process
+                self._port.tracking.swept(self._space.head.encode())
                 return removed

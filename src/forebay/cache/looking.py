@@ -70,8 +70,11 @@ class Look:
         key: object,
         operation: str,
         current: Mapping[str, bytes | None] | None = None,
+        listens: object | None = None,
     ) -> Seen:
         """Say what *data* is worth, which came through *source*; *current* are versions that were asked for after it came.
+
+        *listens* is a broadcast that tells of its versions.
 
         Raises:
             Unavailable, ServerError: its versions could not be asked for.
@@ -96,7 +99,7 @@ class Look:
             if current is not None:
                 alive = all(current.get(name) == version for name, version in entry.versions)
             else:
-                alive = await self._book.current(entry.versions, source)
+                alive = await self._book.current(entry.versions, source, listens)
             if not alive:
                 return Seen(State.DEAD, data, entry)
         return self._decoded(entry.payload, entry, data, name, key, operation)

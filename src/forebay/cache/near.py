@@ -131,6 +131,15 @@ class Near:
                 self._part(held)
         return held is not None
 
+    def drop_under(self, head: str) -> int:
+        """Forget every name that begins with *head*, and keep no reply to a read that is under way. Return how many went."""
+        with self._lock:
+            self._markers.clear()
+            gone = [held for name, held in self.held.items() if name.startswith(head)]
+            for held in gone:
+                self._part(held)
+        return len(gone)
+
     def drop_source(self, source: object) -> int:
         """Forget everything that *source* tracks, and keep no reply that is under way. Return how many went."""
         with self._lock:

@@ -28,6 +28,9 @@ class Nearby:
     def drop(self, name: bytes) -> None:
         self.store.drop(name.decode(errors="replace"))
 
+    def drop_under(self, head: bytes) -> None:
+        self.store.drop_under(head.decode(errors="replace"))
+
     def drop_all(self, source: object | None) -> None:
         if source is None:
             self.store.clear()

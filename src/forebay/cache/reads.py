@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Any, TypeVar, overload
 
 from msgspec import UNSET, UnsetType
@@ -150,11 +151,13 @@ class CacheReads(CacheBase[T]):
 
     async def _read_many(self, names: dict[Key, str]) -> dict[Key, T]:
         near = self._near if not self._book.splits else None
-        listens = near.broadcast.listening() if near is not None and near.broadcast is not None else None
         markers = [near.store.begin(name) for name in names.values()] if near is not None else []
         held: dict[str, Held] = {}
         found: dict[Key, T] = {}
         try:
+            # asked after the markers are there, as in `_see_and_keep`
+            listens = near.broadcast.listening() if near is not None and near.broadcast is not None else None
+            began = monotonic()
             lefts: Sequence[Reply] = ()
             mget = "mget" if len(names) <= MANY else "MGET"
             source: object | None = None
@@ -167,13 +170,13 @@ class CacheReads(CacheBase[T]):
                 raise_refusal([values])
             tells = source if near is None or near.broadcast is None else listens
             depends = Look.depends_on(values) if not self._look.bare or any(map(_may_be_enveloped, values)) else set()
-            current = await self._book.all_current(depends)
+            current = await self._book.all_current(depends, listens)
             for at, ((key, name), data) in enumerate(zip(names.items(), values, strict=True)):
                 seen = await self._taken(data, name, key, "get_many", current)
                 if seen is not None:
                     found[key] = seen.value
                     if near is not None and tells is not None and isinstance(lefts[at], int):
-                        holding = self._holding(name, seen, tells, lefts[at])
+                        holding = self._holding(name, seen, tells, lefts[at], began)
                         if holding is not None:
                             held[name] = holding
         except Unavailable as error:

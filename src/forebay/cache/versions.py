@@ -31,13 +31,16 @@ class VersionBook:
         self._prefix = prefix
         self.splits = splits  # the keys may be on several nodes
         self.near = Near(max_entries=_KNOWN, max_bytes=None)
-        self._lives_until: dict[str, float] = {}
+        self._lives_until: dict[str, tuple[bytes, float]] = {}  # of which version that was learned: another one may live shorter
         port.tracking.follow(self)
 
     # port.tracking.Follower
 
     def drop(self, name: bytes) -> None:
         self.near.drop(name.decode(errors="replace"))
+
+    def drop_under(self, head: bytes) -> None:
+        self.near.drop_under(head.decode(errors="replace"))
 
     def drop_all(self, source: object | None) -> None:
         if source is None:
@@ -56,11 +59,11 @@ class VersionBook:
                 return False
         return True
 
-    async def current(self, versions: Versions, source: object | None) -> bool:
+    async def current(self, versions: Versions, source: object | None, listens: object | None = None) -> bool:
         """Whether *versions* are current, for an entry whose reply came through *source*.
 
         What is known counts only if it is tracked on that very connection: then a change would have been told before the
-        entry's reply. Everything else is asked for now.
+        entry's reply. Everything else is asked for now, and known from then on if it is tracked or *listens*, a broadcast, tells.
 
         Raises:
             Unavailable, ServerError: it could not be asked.
@@ -74,20 +77,20 @@ class VersionBook:
                 return False
         if not unknown:
             return True
-        found = await self._fetch(list(unknown))
+        found = await self._fetch(list(unknown), listens)
         return all(one == version for one, version in zip(found, unknown.values(), strict=True))
 
-    async def all_current(self, names: Iterable[str]) -> dict[str, bytes | None]:
+    async def all_current(self, names: Iterable[str], listens: object | None = None) -> dict[str, bytes | None]:
         """Return the current versions of *names*, asked for now, in one round trip.
 
         Raises:
             Unavailable, ServerError: they could not be asked for.
         """
         wanted = list(dict.fromkeys(names))
-        return dict(zip(wanted, await self._fetch(wanted), strict=True)) if wanted else {}
+        return dict(zip(wanted, await self._fetch(wanted, listens), strict=True)) if wanted else {}
 
-    async def _fetch(self, names: Sequence[str]) -> list[bytes | None]:
-        """Read versions from the server, tracked where that can be."""
+    async def _fetch(self, names: Sequence[str], listens: object | None) -> list[bytes | None]:
+        """Read versions from the server, tracked where that can be, or told of by the broadcast that *listens* since before."""
         full = [self._prefix + name for name in names]
         groups = [[name] for name in full] if self.splits else [full]
         found: list[bytes | None] = []
@@ -97,7 +100,8 @@ class VersionBook:
             values: Sequence[bytes | None] | None = None
             source: object | None = None
             try:
-                (reply,), source = await self._port.track(keys[0], [("mget", *keys)])
+                (reply,), source = await self._port.track(keys[0], [("mget", *keys)], told=listens is None)
+                source = listens or source
                 raise_refusal([reply])
                 values = reply
             finally:
@@ -123,8 +127,11 @@ class VersionBook:
         recorded: dict[str, bytes] = {}
         for name in wanted:
             known = self.near.held.get(self._prefix + name)
-            if known is not None and known.data and self._lives_until.get(name, 0.0) >= now + (math.inf if kept is None else kept):
-                recorded[name] = known.data
+            if known is None or not known.data:
+                continue
+            version, until = self._lives_until.get(name, (_GONE, 0.0))
+            if version == known.data and until >= now + (math.inf if kept is None else kept):
+                recorded[name] = version
         missing = [name for name in wanted if name not in recorded]
         if missing:
             commands: list[tuple[Arg, ...]] = []
@@ -135,13 +142,15 @@ class VersionBook:
                     commands += [("set", key, version, "NX", "GET"), ("persist", key)]
                 else:
                     commands += [("set", key, version, "NX", "GET", "PX", int(lives)), ("pexpire", key, int(lives), "GT")]
-            replies = await self._port.execute_many(commands, idempotent=True)
+            # Never repeated with the same bits after an unknown outcome: the first may have made them, somebody may have recorded
+            # them, and an invalidation ended them meanwhile. Then they would rise again, with every entry that has them.
+            replies = await self._port.execute_many(commands)
             raise_refusal(replies)
             if len(self._lives_until) > _KNOWN:
                 self._lives_until.clear()
             for name, version, found in zip(missing, fresh, replies[::2], strict=True):
-                recorded[name] = version if found is None else found
-                self._lives_until[name] = now + lives
+                recorded[name] = one = version if found is None else found
+                self._lives_until[name] = (one, now + lives)
         return tuple((name, recorded[name]) for name in wanted)
 
     async def read(self, names: Iterable[str]) -> Versions:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Protocol
-from weakref import WeakSet
+from weakref import ref
 
 from ..forks import renew_after_fork
 
@@ -21,15 +21,18 @@ class Follower(Protocol):
     def drop(self, name: bytes) -> None:
         """The value of *name* has changed."""
 
+    def drop_under(self, head: bytes) -> None:
+        """The values of all names that begin with *head* may have changed."""
+
     def drop_all(self, source: object | None) -> None:
         """Whatever *source* tracked may have changed; None: whatever any connection did."""
 
 
 class Tracking:
-    """A bay's `Listener`. All changes happen under a lock, for loops and threads share it."""
+    """A bay's `Listener`. All changes happen under a lock, for loops and threads share it; those who are told, are told without."""
 
     def __init__(self) -> None:
-        self._followers: WeakSet[Follower] = WeakSet()
+        self._followers: tuple[ref[Follower], ...] = ()  # replaced, never changed: it is gone through while others come
         self._watchers: dict[bytes, set[Callable[[], None]]] = {}
         self.renew()
         renew_after_fork(self)
@@ -41,7 +44,8 @@ class Tracking:
 
     def follow(self, follower: Follower) -> None:
         """Tell *follower*, as long as it lives."""
-        self._followers.add(follower)
+        with self._lock:
+            self._followers = (*(each for each in self._followers if each() is not None), ref(follower))
 
     def watch(self, name: bytes, wake: Callable[[], None]) -> Callable[[], None]:
         """Call *wake* when *name* may have changed, perhaps from another thread; return what ends that."""
@@ -59,9 +63,14 @@ class Tracking:
 
     def changed(self, names: list[bytes]) -> None:
         """Drop *names* everywhere in this process, before it changes them on the server and again when that is acknowledged."""
-        for follower in list(self._followers):
+        for follower in self._following():
             for name in names:
                 follower.drop(name)
+
+    def swept(self, head: bytes) -> None:
+        """Drop every name that begins with *head* everywhere in this process."""
+        for follower in self._following():
+            follower.drop_under(head)
 
     # wire.tracking.Listener
 
@@ -75,10 +84,13 @@ class Tracking:
                 self._wake(name)
 
     def lost(self, source: object | None) -> None:
-        for follower in list(self._followers):
+        for follower in self._following():
             follower.drop_all(source)
         for name in list(self._watchers):
             self._wake(name)
+
+    def _following(self) -> list[Follower]:
+        return [follower for each in self._followers if (follower := each()) is not None]
 
     def _wake(self, name: bytes) -> None:
         with self._lock:
