@@ -14,6 +14,7 @@ from .cache.clock import ServerClock
 from .cache.core import CacheCore
 from .cache.flights import Flights
 from .cache.making import CacheOptions, make_cache
+from .cache.outbox import Outbox
 from .cache.tally import CacheStats, Tally
 from .cache.versions import VersionBook
 from .colours import complete, documented_like
@@ -42,11 +43,12 @@ P = TypeVar("P", bound=Port)
 
 
 class Stats(Struct, frozen=True):
-    """A snapshot of a bay: its connections, its caches by namespace, and how often each kind of event was reported."""
+    """A snapshot of a bay: its connections, its caches by namespace, how often each kind of event was reported, and its outbox."""
 
     wire: WireStats
     caches: dict[str, CacheStats]
     reported: dict[str, int]
+    pending_invalidations: int = 0
 
 
 class _Bay(Generic[P]):
@@ -80,7 +82,8 @@ class _Bay(Generic[P]):
         self.port: P = self._make_port() if self._own is None else self._own.port(self._reporter, self._tracking)
         book = VersionBook(self.port, self.prefix, splits=self.settings.topology == "cluster")
         clock = ServerClock(self.port)
-        self._shared = Shared(self.port, self.prefix, self._reporter, Flights(self.port.promise), book, clock, {})
+        self._outbox = Outbox(self.port, self._reporter)
+        self._shared = Shared(self.port, self.prefix, self._reporter, Flights(self.port.promise), book, clock, {}, self._outbox)
 
     def _make_port(self) -> P:
         raise NotImplementedError
@@ -92,6 +95,13 @@ class _Bay(Generic[P]):
         tally = self._tallies.setdefault(namespace, Tally())
         return make_cache(kind, self._shared, namespace, type_, tally, options, awaits=self._awaits)
 
+    async def _take_leave(self) -> None:
+        """Send invalidations that wait, and be waited for by no other's."""
+        await self._outbox.close()
+        for broadcast in self._shared.broadcasts.values():
+            if broadcast.roll is not None:
+                await broadcast.roll.leave(self.port)
+
     def _log_stats(self) -> None:
         if self._log_stats_every is not None:
             from .wire.statslog import log_stats
@@ -102,7 +112,7 @@ class _Bay(Generic[P]):
     def stats(self) -> Stats:
         """Return a snapshot of connections, caches and reported events."""
         caches = {namespace: tally.stats() for namespace, tally in self._tallies.items()}
-        return Stats(self.port.stats(), caches, self._reporter.counts())
+        return Stats(self.port.stats(), caches, self._reporter.counts(), self._outbox.pending)
 
     def __repr__(self) -> str:
         prefix = f", prefix={self.prefix!r}" if self.prefix else ""
@@ -203,6 +213,7 @@ class AsyncForebay(AsyncCommands, _Bay["AioPort"]):
 
     async def close(self) -> None:
         """Finish what is in flight, cancel loads, close the connections, and stop the embedded server. Safe to call again."""
+        await self._take_leave()
         await self.port.close()
         if self._embedded is not None:
             self._embedded.stop()
@@ -287,6 +298,7 @@ class Forebay(Commands, _Bay["BlockingPort"]):
         return time.perf_counter() - began
 
     def close(self) -> None:
+        complete(self._take_leave())
         complete(self.port.close())
         if self._embedded is not None:
             self._embedded.stop()

@@ -18,6 +18,8 @@ __all__ = [
     "ConnectionDropped",
     "Event",
     "Hook",
+    "InvalidationLost",
+    "InvalidationQueued",
     "NameRefused",
     "NearTierOff",
     "ReadFailed",
@@ -131,6 +133,20 @@ class StaleServed(CacheEvent, frozen=True):
 
     def describe(self) -> str:
         return f"{self.operation} {self.namespace}:{self.shown} answered with a stale value: {self.cause}"
+
+
+class InvalidationQueued(CacheEvent, frozen=True):
+    """An invalidation could not reach the server and waits in the outbox; until it has, this process's caches load."""
+
+    def describe(self) -> str:
+        return f"{self.operation} {self.namespace}:{self.shown} waits in the outbox: {self.cause}"
+
+
+class InvalidationLost(CacheEvent, frozen=True):
+    """An invalidation never reached the server: what it should have removed may live until its ttl ends."""
+
+    def describe(self) -> str:
+        return f"{self.operation} {self.namespace}:{self.shown} was lost with the outbox: {self.cause}"
 
 
 class CallbackFailed(CacheEvent, frozen=True):

@@ -16,6 +16,7 @@ from ..errors import InvalidKey, ServerError, SettingsError, Unavailable
 from ..events import CacheEvent, ReadFailed, Reporter, WriteFailed
 from ..keys import Key, Namespace
 from ..port.port import Port, Reply, raise_refusal
+from .assurance import Assurance
 from .broadcast import Broadcast
 from .clock import ServerClock
 from .flights import Flights
@@ -25,6 +26,8 @@ from .loading import Load, Loading, Tags
 from .looking import NOTHING, Look, Seen, State
 from .near import Held
 from .nearby import Nearby
+from .outbox import Outbox
+from .roll import Roll
 from .tally import CacheStats, Tally
 from .versions import VersionBook
 
@@ -47,10 +50,11 @@ class Shared(Struct):
     flights: Flights
     book: VersionBook
     clock: ServerClock
-    broadcasts: dict[str, Broadcast]
+    broadcasts: dict[tuple[str, bool], Broadcast]
+    outbox: Outbox
 
-    def broadcast(self, space: Namespace) -> Broadcast:
-        """Return the one that tells of changes in *space*.
+    def broadcast(self, space: Namespace, *, strict: bool = False) -> Broadcast:
+        """Return the one that tells of changes in *space*, and if it is *strict* stands on its roll.
 
         Raises:
             SettingsError: there can be none over this connection.
@@ -60,10 +64,12 @@ class Shared(Struct):
                 f"nobody tells of every change in cache {space.label!r} over this connection: that needs Forebay's own wire "
                 "(a url, not client=) to a single server or a primary behind sentinels, not to a cluster"
             )
-        known = self.broadcasts.get(space.label)
+        known = self.broadcasts.get((space.label, strict))
         if known is None:
             outer = [self.prefix + name for name in space.versions[:-1]]
-            known = self.broadcasts[space.label] = Broadcast(self.port, space.label, [space.head, *outer], self.reporter)
+            roll = Roll(self.prefix, space) if strict else None
+            known = Broadcast(self.port, space.label, [space.head, *outer], self.reporter, roll)
+            self.broadcasts[space.label, strict] = known
         return known
 
 
@@ -83,6 +89,7 @@ class CacheBase(Generic[T]):
         near: Nearby | None,
         versioned: bool,
         tally: Tally,
+        assurance: Assurance,
     ) -> None:
         if on_outage not in ("fallback", "raise"):
             raise ValueError(f"on_outage={on_outage!r} is unknown: use 'fallback' or 'raise'")
@@ -102,7 +109,8 @@ class CacheBase(Generic[T]):
         self._falls_back = on_outage == "fallback"
         self._near = near
         self._head = space.head
-        self._held_near = None if near is None else near.store.held.get
+        self._held_near = None if near is None else near.lookup
+        self._assurance = assurance
         self._shares = is_frozen(type)
         self._versioned = versioned
         self._spaces = space.versions if versioned else ()
@@ -157,16 +165,17 @@ class CacheBase(Generic[T]):
             near=None if self._near is None else self._near.another(),
             versioned=self._versioned,
             tally=self._tally,
+            assurance=self._assurance,
         )
 
     # a look at one entry
 
     def _held(self, name: str) -> Held | None:
         """Return what the near tier holds, if it may be used."""
-        near = self._near
+        near = self._held_near
         if near is None:
             return None
-        held = near.store.held.get(name)
+        held = near(name)
         if held is None or not self._may_use(held):
             return None
         held.seen = True

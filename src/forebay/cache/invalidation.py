@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 _SCAN_COUNT: Final = 500  # names looked at, and removed, in one command: well under a millisecond each
 _TIME: Final = struct.Struct(">d")
+_NO: Final = False
 # KEYS[1]; ARGV[1]: token, lease_until and fresh_until. What has no stale copy to keep, and a load under way, are deleted.
 _MARK_STALE: Final = Script(
     """
@@ -50,12 +51,7 @@ class CacheInvalidation(CacheWrites[T]):
         names = [self._space.name(key) for key in keys]
         if not names:
             return 0
-        packed = [name.encode() for name in names]
-        self._port.tracking.changed(packed)
-        try:
-            return int(await self._execute("UNLINK", *names, idempotent=True))
-        finally:
-            self._port.tracking.changed(packed)
+        return await self._assurance.run("delete", list(keys), 0, lambda: self._unlink(names))
 
     async def mark_stale(self, key: Key) -> bool:
         """End the freshness of *key* now, and keep its stale copy for ``stale_while_revalidate`` and ``stale_if_error``.
@@ -69,13 +65,7 @@ class CacheInvalidation(CacheWrites[T]):
         if not self._freshness.grace:
             return bool(await self.delete(key))
         name = self._space.name(key)
-        names = [name.encode()]
-        self._port.tracking.changed(names)
-        try:
-            ended = NOBODY + _TIME.pack(0.0) + _TIME.pack(await self._clock.ask())
-            return bool(await _MARK_STALE.run(self._port, [name], [ended], idempotent=True))
-        finally:
-            self._port.tracking.changed(names)
+        return await self._assurance.run("mark_stale", key, _NO, lambda: self._end_freshness(name))
 
     async def invalidate_tags(self, *tags: str) -> None:
         """Let every entry with one of *tags* be no entry any more, however many there are, in one round trip.
@@ -88,10 +78,9 @@ class CacheInvalidation(CacheWrites[T]):
         if not names:
             return
         clock = self._space.clock
-        if self._book.splits:
-            await self._book.change([clock], names)  # the clock first, also where the keys are on several nodes
-        else:
-            await self._book.change([clock, *names])
+        # the clock first, also where the keys are on several nodes
+        groups = ([clock], names) if self._book.splits else ([clock, *names],)
+        await self._assurance.run("invalidate_tags", list(tags), None, lambda: self._book.change(*groups))
 
     async def delete_matching(self, pattern: str) -> int:
         """Remove the keys that match *pattern* (``*``, ``?``, ``[...]``), in batches; return how many there were.
@@ -100,7 +89,8 @@ class CacheInvalidation(CacheWrites[T]):
             InvalidKey: the pattern cannot be used.
             Unavailable: some may still be there.
         """
-        return await self._sweep(self._space.pattern(pattern))
+        match = self._space.pattern(pattern)
+        return await self._assurance.run("delete_matching", pattern, 0, lambda: self._sweep(match))
 
     async def clear(self) -> int:
         """Remove everything in this namespace (also in those nested below it) and nothing else; return how many keys there were.
@@ -110,10 +100,7 @@ class CacheInvalidation(CacheWrites[T]):
         Raises:
             Unavailable: entries may still be there.
         """
-        if self._versioned:
-            await self._book.change([self._spaces[-1]])
-            return 1
-        return await self._sweep(self._space.everything())
+        return await self._assurance.run("clear", "*", 0, self._clear)
 
     def on_invalidated(self, callback: Callable[[Key | None], None]) -> Callable[[], None]:
         """Call *callback* with every key of this namespace that changes or ends, by whomever, in any process.
@@ -150,6 +137,29 @@ class CacheInvalidation(CacheWrites[T]):
                 self._report(CallbackFailed, error, "on_invalidated", key)
 
         return self._shared.broadcast(space).tell(hear)
+
+    async def _unlink(self, names: list[str]) -> int:
+        packed = [name.encode() for name in names]
+        self._port.tracking.changed(packed)
+        try:
+            return int(await self._execute("UNLINK", *names, idempotent=True))
+        finally:
+            self._port.tracking.changed(packed)
+
+    async def _end_freshness(self, name: str) -> bool:
+        names = [name.encode()]
+        self._port.tracking.changed(names)
+        try:
+            ended = NOBODY + _TIME.pack(0.0) + _TIME.pack(await self._clock.ask())
+            return bool(await _MARK_STALE.run(self._port, [name], [ended], idempotent=True))
+        finally:
+            self._port.tracking.changed(names)
+
+    async def _clear(self) -> int:
+        if self._versioned:
+            await self._book.change([self._spaces[-1]])
+            return 1
+        return await self._sweep(self._space.everything())
 
     async def _sweep(self, match: str) -> int:
         removed, cursor = 0, b"0"

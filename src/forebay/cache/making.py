@@ -5,17 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, Final, Literal, TypeVar
+
+from msgspec.structs import replace
 
 from ..codecs.coding import coding_for
 from ..durations import Duration, to_ms
 from ..errors import SettingsError
 from ..events import NearTierOff
 from ..keys import Namespace
+from .assurance import Assurance
 from .base import OnOutage, Shared
 from .core import CacheCore
 from .freshness import Freshness, FreshnessOptions
 from .nearby import Nearby
+from .outbox import GatedPort, Outbox
+from .roll import Roll
 from .tally import Tally
 
 __all__ = ["CacheOptions", "make_cache"]
@@ -31,7 +37,12 @@ class CacheOptions(FreshnessOptions, total=False):
     """What a cache can be told beside its namespace and type.
 
     Attributes:
+        outbox: an invalidation that cannot reach the server is kept in this process and sent when it can, instead of raising; until
+            then caches with an outbox load, and serve nothing that is stored. Default False.
         on_outage: "fallback" (reads miss, writes are reported) or "raise".
+        near_strict: an invalidation returns once no other process serves what it removed from its near tier: they have said so,
+            or their lease of a second has run out. For every cache of the namespace, in all processes. Default False: an
+            older value is served elsewhere while the message travels.
         near: how many entries (``10_000``), or how much of encoded values (``"64mb"``), to hold in this process; None: nothing.
         lease: how long a load may be silent until another caller may load; it is renewed while the loader runs. Default 5 seconds.
         versioned: `clear` changes one version instead of looking for all keys; every entry then has an envelope.
@@ -44,6 +55,8 @@ class CacheOptions(FreshnessOptions, total=False):
 
     on_outage: OnOutage
     near: int | str | None
+    near_strict: bool
+    outbox: bool
     lease: Duration
     versioned: bool
     codec: Literal["json", "msgpack"]
@@ -70,7 +83,12 @@ def make_cache(kind: type[C], shared: Shared, namespace: str, type_: Any, tally:
     near = rest.pop("near", None)
     on_outage: OnOutage = rest.pop("on_outage", "fallback")
     versioned = bool(rest.pop("versioned", False))
+    strict = bool(rest.pop("near_strict", False))
+    outbox = shared.outbox if rest.pop("outbox", False) else None
     freshness = Freshness().having(rest)  # type: ignore[arg-type]  # what is left are its options, or it says what is not
+    nearby, roll = _near(shared, space, near, strict=strict, outbox=outbox, awaits=awaits)
+    if outbox is not None:
+        shared = replace(shared, port=GatedPort(shared.port, outbox))
     return kind(
         shared,
         space,
@@ -79,22 +97,38 @@ def make_cache(kind: type[C], shared: Shared, namespace: str, type_: Any, tally:
         freshness=freshness,
         on_outage=on_outage,
         lease=lease,
-        near=None if near is None else _near(shared, space, near, awaits=awaits),
+        near=nearby,
         versioned=versioned,
         tally=tally,
+        assurance=Assurance(shared.port, space.label, roll, outbox),
     )
 
 
-def _near(shared: Shared, space: Namespace, near: int | str, *, awaits: bool) -> Nearby | None:
+def _near(
+    shared: Shared, space: Namespace, near: int | str | None, *, strict: bool, outbox: Outbox | None, awaits: bool
+) -> tuple[Nearby | None, Roll | None]:
+    """Return the near tier, if there is one, and the roll that an invalidation has to call, if it is *strict*."""
+    if strict and shared.book.splits:
+        raise SettingsError(f"near_strict of cache {space.label!r} needs a single server or a primary behind sentinels, not a cluster")
+    roll = Roll(shared.prefix, space) if strict else None
+    if near is None:
+        return None, roll
     entries, size = _bounds(near)
     try:
         if not shared.port.tells:
             raise SettingsError("a client of your own does not tell of changed keys: open the bay with a url instead")
-        broadcast = None if awaits else shared.broadcast(space)
+        broadcast = None if awaits and not strict else shared.broadcast(space, strict=strict)
     except SettingsError as error:
         shared.reporter.report(NearTierOff(error, space.label))
-        return None
-    return Nearby(shared.port.tracking, entries, size, broadcast)
+        return None, roll
+    if strict and broadcast is not None:
+        roll = broadcast.roll
+    trusted = partial(_trusts, roll, outbox) if roll is not None or outbox is not None else None
+    return Nearby(shared.port.tracking, entries, size, broadcast, trusted), roll
+
+
+def _trusts(roll: Roll | None, outbox: Outbox | None) -> bool:
+    return (roll is None or roll.until > monotonic()) and (outbox is None or not outbox.pending)
 
 
 def _bounds(near: int | str) -> tuple[int | None, int | None]:

@@ -117,4 +117,5 @@ class CacheWarming(CacheBulk[T]):
             near=None,
             versioned=self._versioned,
             tally=tally,
+            assurance=self._assurance,
         )
