@@ -16,7 +16,7 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test test-system test-redis74 test-clients soak bench profile lock clean
+.PHONY: help setup run check format test test-system test-redis74 test-clients soak nightly bench profile lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -58,6 +58,9 @@ test-clients: $(STAMP) ## Bring your own client, over redis-py 5 to 8 and valkey
 
 soak: $(STAMP) ## A million operations with random cancellations: how many replies are crossed
 	FOREBAY_OPERATIONS=1000000 $(PYTEST) -s --timeout 1200 tests/faults/test_cancellation.py
+
+nightly: $(STAMP) ## A million rounds of readers against writers: how many reads are older than an acknowledged invalidation
+	FOREBAY_ROUNDS=1000000 $(PYTEST) -s --timeout 7200 tests/races/test_stress.py
 
 bench: $(STAMP) ## Forebay and its peers side by side, on this machine
 	$(BIN)/python -m benchmarks

@@ -17,8 +17,8 @@ class Either:
 
     def __getattr__(self, name: str) -> Any:
         member = getattr(self.wrapped, name)
-        if not callable(member) or name in ("stats", "cache"):
-            if name == "cache":
+        if not callable(member) or name in ("stats", "cache", "sessions"):
+            if name in ("cache", "sessions"):
                 return lambda *args, **options: Either(member(*args, **options))
             return member
 

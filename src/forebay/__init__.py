@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .bay import AsyncForebay, Forebay, Stats
+    from .bay import AsyncForebay, Forebay
     from .cache.cache import AsyncCache, Cache
     from .cache.freshness import FreshnessOptions
     from .cache.making import CacheOptions
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .commands import AsyncSubscription, BoundAsyncScript, BoundScript, Subscription
     from .durations import Duration
     from .errors import (
+        AuthenticationRequired,
         CacheMiss,
         CircuitOpen,
         Closed,
@@ -45,8 +46,12 @@ if TYPE_CHECKING:
         Refused,
         ServerError,
         ServerStartFailed,
+        SessionConflict,
+        SessionGone,
+        SessionNotFound,
         SettingsError,
         SourceChanged,
+        TooManySessions,
         Unavailable,
         UsageError,
     )
@@ -60,6 +65,9 @@ if TYPE_CHECKING:
         NearTierOff,
         ReadFailed,
         RefreshFailed,
+        SessionItemLost,
+        SessionsMayBeEvicted,
+        SessionUnreadable,
         StaleServed,
         SubscriptionInterrupted,
         TrackingRefused,
@@ -67,7 +75,14 @@ if TYPE_CHECKING:
         WriteFailed,
     )
     from .keys import Key
+    from .operations import FillRefused, Hit, Invalidated, Loaded, LoadFailed, Miss, Operation, Refreshed
+    from .sessions.core import SessionInfo
+    from .sessions.options import SessionOptions
+    from .sessions.record import Device
+    from .sessions.session import Session
+    from .sessions.sessions import AsyncSessions, Sessions
     from .settings import Settings
+    from .stats import Stats
     from .wire.embedded import EmbeddedServer
     from .wire.latency import LatencyStats
     from .wire.stats import NodeStats, WireStats
@@ -76,7 +91,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
-    "bay": ("AsyncForebay", "Forebay", "Stats"),
+    "bay": ("AsyncForebay", "Forebay"),
     "cache.cache": ("AsyncCache", "Cache"),
     "cache.freshness": ("FreshnessOptions",),
     "cache.making": ("CacheOptions",),
@@ -86,6 +101,7 @@ _HOMES = {
     "codecs.sealed": ("new_sealing_key",),
     "durations": ("Duration",),
     "errors": (
+        "AuthenticationRequired",
         "CacheMiss",
         "CircuitOpen",
         "Closed",
@@ -112,8 +128,12 @@ _HOMES = {
         "Refused",
         "ServerError",
         "ServerStartFailed",
+        "SessionConflict",
+        "SessionGone",
+        "SessionNotFound",
         "SettingsError",
         "SourceChanged",
+        "TooManySessions",
         "Unavailable",
         "UsageError",
     ),
@@ -128,6 +148,9 @@ _HOMES = {
         "NearTierOff",
         "ReadFailed",
         "RefreshFailed",
+        "SessionItemLost",
+        "SessionUnreadable",
+        "SessionsMayBeEvicted",
         "StaleServed",
         "SubscriptionInterrupted",
         "TrackingRefused",
@@ -135,7 +158,14 @@ _HOMES = {
         "WriteFailed",
     ),
     "keys": ("Key",),
+    "operations": ("FillRefused", "Hit", "Invalidated", "LoadFailed", "Loaded", "Miss", "Operation", "Refreshed"),
+    "sessions.core": ("SessionInfo",),
+    "sessions.options": ("SessionOptions",),
+    "sessions.record": ("Device",),
+    "sessions.session": ("Session",),
+    "sessions.sessions": ("AsyncSessions", "Sessions"),
     "settings": ("Settings",),
+    "stats": ("Stats",),
     "wire.embedded": ("EmbeddedServer",),
     "wire.latency": ("LatencyStats",),
     "wire.stats": ("NodeStats", "WireStats"),
@@ -146,7 +176,9 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "AsyncCache",
     "AsyncForebay",
+    "AsyncSessions",
     "AsyncSubscription",
+    "AuthenticationRequired",
     "BoundAsyncScript",
     "BoundScript",
     "Cache",
@@ -162,29 +194,37 @@ __all__ = [
     "CrossSlot",
     "DeadlineExceeded",
     "DecodeError",
+    "Device",
     "Duration",
     "EmbeddedServer",
     "EncodeError",
     "Event",
+    "FillRefused",
     "Forebay",
     "ForebayError",
     "FreshnessOptions",
+    "Hit",
     "InvalidCommand",
     "InvalidDuration",
     "InvalidKey",
     "InvalidNamespace",
+    "Invalidated",
     "InvalidationLost",
     "InvalidationQueued",
     "Key",
     "LatencyStats",
+    "LoadFailed",
+    "Loaded",
     "LoaderCancelled",
     "LoaderTimeout",
     "Message",
+    "Miss",
     "MissingTTL",
     "NameRefused",
     "NearTierOff",
     "NoScript",
     "NodeStats",
+    "Operation",
     "OutcomeUnknown",
     "Overloaded",
     "ProtocolViolation",
@@ -192,9 +232,20 @@ __all__ = [
     "RecursiveLoad",
     "Redirected",
     "RefreshFailed",
+    "Refreshed",
     "Refused",
     "ServerError",
     "ServerStartFailed",
+    "Session",
+    "SessionConflict",
+    "SessionGone",
+    "SessionInfo",
+    "SessionItemLost",
+    "SessionNotFound",
+    "SessionOptions",
+    "SessionUnreadable",
+    "Sessions",
+    "SessionsMayBeEvicted",
     "Settings",
     "SettingsError",
     "SourceChanged",
@@ -202,6 +253,7 @@ __all__ = [
     "Stats",
     "Subscription",
     "SubscriptionInterrupted",
+    "TooManySessions",
     "TrackingRefused",
     "Unavailable",
     "Undecodable",

@@ -6,16 +6,13 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, Unpack, overload
 
-from msgspec import Struct
-
 from .cache.base import Shared
 from .cache.cache import AsyncCache, Cache
-from .cache.clock import ServerClock
 from .cache.core import CacheCore
 from .cache.flights import Flights
 from .cache.making import CacheOptions, make_cache
 from .cache.outbox import Outbox
-from .cache.tally import CacheStats, Tally
+from .cache.tally import Tally
 from .cache.versions import VersionBook
 from .colours import complete, documented_like
 from .commands import AsyncCommands, Commands
@@ -23,32 +20,29 @@ from .durations import Duration, to_seconds
 from .errors import ConnectFailed
 from .events import Hook, Reporter
 from .keys import check_prefix
+from .operations import Listener, OperationHook
+from .port.clock import ServerClock
 from .port.port import Port
 from .port.tracking import Tracking
 from .settings import Settings
+from .stats import Stats
 from .wire.address import Address, standalone_address
-from .wire.stats import WireStats
 
 if TYPE_CHECKING:
     from .port.aio import AioPort
     from .port.blocking import BlockingPort
     from .port.redispy import OwnClient
+    from .sessions.core import SessionsCore
+    from .sessions.options import SessionOptions
+    from .sessions.sessions import AsyncSessions, Sessions
     from .wire.embedded import EmbeddedServer
 
-__all__ = ["AsyncForebay", "Forebay", "Stats"]
+__all__ = ["AsyncForebay", "Forebay"]
 
 T = TypeVar("T")
 C = TypeVar("C", bound=CacheCore[Any])
 P = TypeVar("P", bound=Port)
-
-
-class Stats(Struct, frozen=True):
-    """A snapshot of a bay: its connections, its caches by namespace, how often each kind of event was reported, and its outbox."""
-
-    wire: WireStats
-    caches: dict[str, CacheStats]
-    reported: dict[str, int]
-    pending_invalidations: int = 0
+S = TypeVar("S", bound="SessionsCore")
 
 
 class _Bay(Generic[P]):
@@ -63,6 +57,7 @@ class _Bay(Generic[P]):
         prefix: str,
         required: bool,
         on_event: Hook | None,
+        on_operation: OperationHook | None,
         log_stats_every: Duration | None,
         client: Any,
     ) -> None:
@@ -76,6 +71,7 @@ class _Bay(Generic[P]):
         self._required = required
         self._log_stats_every = None if log_stats_every is None else to_seconds(log_stats_every)
         self._reporter = Reporter(on_event)
+        self._tell = None if on_operation is None else Listener(on_operation, self._reporter)
         self._tallies: dict[str, Tally] = {}
         self._tracking = Tracking()
         self._embedded = _private_server() if self.settings.topology == "embedded" else None
@@ -92,8 +88,15 @@ class _Bay(Generic[P]):
         return standalone_address(self.settings) if self._embedded is None else self._embedded.address()
 
     def _make_cache(self, kind: type[C], namespace: str, type_: Any, options: CacheOptions) -> C:
-        tally = self._tallies.setdefault(namespace, Tally())
+        tally = self._tallies.setdefault(namespace, Tally(namespace, self._tell))
         return make_cache(kind, self._shared, namespace, type_, tally, options, awaits=self._awaits)
+
+    def _make_sessions(self, kind: type[S], options: SessionOptions) -> S:
+        from .sessions.options import read_options
+        from .sessions.token import Tokens
+
+        lifetimes, secret, coding = read_options(options)
+        return kind(self.port, self.prefix, self._reporter, self._shared.clock, lifetimes, Tokens(secret), coding)
 
     async def _take_leave(self) -> None:
         """Send invalidations that wait, and be waited for by no other's."""
@@ -129,6 +132,7 @@ class AsyncForebay(AsyncCommands, _Bay["AioPort"]):
         prefix: stands before every key, so that two applications on one server never meet.
         required: whether `connect` (and ``async with``) fails when the server is away. With False the bay starts without it.
         on_event: receives what is reported, see `forebay.events`.
+        on_operation: receives what the caches do, see `forebay.operations`; each takes a little longer then.
         log_stats_every: logs a line of the wire's counts so often, once connected (logger ``forebay``, level INFO).
         client: a client of redis-py (5 to 8) or valkey-py instead of a URL: of one server, from a Sentinel, or of a cluster. It
             is used as it is, with its own retries and timeouts, never changed and never closed. Slower than Forebay's own wire.
@@ -148,10 +152,11 @@ class AsyncForebay(AsyncCommands, _Bay["AioPort"]):
         prefix: str = "",
         required: bool = True,
         on_event: Hook | None = None,
+        on_operation: OperationHook | None = None,
         log_stats_every: Duration | None = None,
         client: Any = None,
     ) -> None:
-        super().__init__(url, settings, prefix, required, on_event, log_stats_every, client)
+        super().__init__(url, settings, prefix, required, on_event, on_operation, log_stats_every, client)
 
     def _make_port(self) -> AioPort:
         from .port.aio import AioPort  # on use: threads need no asyncio, and the other way round
@@ -181,6 +186,20 @@ class AsyncForebay(AsyncCommands, _Bay["AioPort"]):
             TypeError: there is no such option.
         """
         return self._make_cache(AsyncCache[Any], namespace, type, options)
+
+    def sessions(self, **options: Unpack[SessionOptions]) -> AsyncSessions:
+        """Return the sessions under ``<prefix>session:``.
+
+        Args:
+            options: see `SessionOptions`: ``idle_timeout``, ``absolute_timeout``, ``max_per_user``, ``seal_keys`` ...
+
+        Raises:
+            InvalidDuration, SettingsError: an option cannot be used.
+            TypeError: there is no such option.
+        """
+        from .sessions.sessions import AsyncSessions
+
+        return self._make_sessions(AsyncSessions, options)
 
     async def connect(self) -> Self:
         """Connect and ping the server, and return the bay. With ``required=False`` an absent server is no error.
@@ -238,6 +257,7 @@ class Forebay(Commands, _Bay["BlockingPort"]):
         prefix: stands before every key, so that two applications on one server never meet.
         required: whether `connect` (and ``with``) fails when the server is away. With False the bay starts without it.
         on_event: receives what is reported, see `forebay.events`.
+        on_operation: receives what the caches do, see `forebay.operations`; each takes a little longer then.
         log_stats_every: logs a line of the wire's counts so often, once connected (logger ``forebay``, level INFO).
         client: a client of redis-py (5 to 8) or valkey-py instead of a URL: of one server, from a Sentinel, or of a cluster. It
             is used as it is, with its own retries and timeouts, never changed and never closed. Slower than Forebay's own wire.
@@ -257,10 +277,11 @@ class Forebay(Commands, _Bay["BlockingPort"]):
         prefix: str = "",
         required: bool = True,
         on_event: Hook | None = None,
+        on_operation: OperationHook | None = None,
         log_stats_every: Duration | None = None,
         client: Any = None,
     ) -> None:
-        super().__init__(url, settings, prefix, required, on_event, log_stats_every, client)
+        super().__init__(url, settings, prefix, required, on_event, on_operation, log_stats_every, client)
 
     def _make_port(self) -> BlockingPort:
         from .port.blocking import BlockingPort
@@ -278,6 +299,12 @@ class Forebay(Commands, _Bay["BlockingPort"]):
     def cache(self, namespace: str, *, type: Any = ..., **options: Unpack[CacheOptions]) -> Cache[Any]: ...
     def cache(self, namespace: str, *, type: Any = None, **options: Unpack[CacheOptions]) -> Cache[Any]:
         return Cache(self._make_cache(CacheCore[Any], namespace, type, options))
+
+    def sessions(self, **options: Unpack[SessionOptions]) -> Sessions:
+        from .sessions.core import SessionsCore
+        from .sessions.sessions import Sessions
+
+        return Sessions(self._make_sessions(SessionsCore, options))
 
     def connect(self) -> Self:
         try:

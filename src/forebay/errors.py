@@ -14,6 +14,11 @@ ForebayError
 │   └── Closed               the bay was closed before this call
 ├── CacheMiss                no such entry (KeyError)
 ├── DecodeError              the stored bytes are not what this cache stores (ValueError)
+├── SessionNotFound          no such session: unknown, ended, destroyed or malformed, nobody is told which (KeyError)
+├── SessionGone              the session ended or was destroyed while it was in use; nothing was stored
+├── SessionConflict          somebody else saved the session meanwhile; nothing was stored
+├── AuthenticationRequired   nobody is logged in, or not lately enough
+├── TooManySessions          the user has as many sessions as may be
 ├── LoaderCancelled          the shared load was cancelled from inside
 ├── SourceChanged            a resumed warming whose source does not begin as it did
 ├── LoaderTimeout            the loader took longer than its hard_timeout (TimeoutError)
@@ -94,6 +99,31 @@ class CacheMiss(ForebayError, KeyError):
 
     def __str__(self) -> str:
         return f"cache {self.namespace!r} has no entry for key {self.key!r}"
+
+
+class SessionNotFound(ForebayError, KeyError):
+    """There is no such session. Whether it never was, ended, was destroyed, or is malformed, is nobody's to know."""
+
+    def __str__(self) -> str:
+        return "there is no such session"
+
+
+class SessionGone(ForebayError):
+    """The session ended or was destroyed while this request held it. Nothing was stored, and it does not come back."""
+
+
+class SessionConflict(ForebayError):
+    """The session was saved by somebody else since it was loaded. Nothing was stored; load it again, and decide anew."""
+
+
+class AuthenticationRequired(ForebayError):
+    """The request needs a user who is logged in, or who was asked for proof lately. The middleware answers 401."""
+
+    status_code = 401
+
+
+class TooManySessions(ForebayError):
+    """The user has ``max_per_user`` sessions, and the policy is to refuse another."""
 
 
 class DecodeError(ForebayError, ValueError):

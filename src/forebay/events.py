@@ -25,6 +25,9 @@ __all__ = [
     "ReadFailed",
     "RefreshFailed",
     "Reporter",
+    "SessionItemLost",
+    "SessionUnreadable",
+    "SessionsMayBeEvicted",
     "StaleServed",
     "SubscriptionInterrupted",
     "TrackingRefused",
@@ -150,7 +153,7 @@ class InvalidationLost(CacheEvent, frozen=True):
 
 
 class CallbackFailed(CacheEvent, frozen=True):
-    """A function that was to hear of changed keys raised; it is called again with the next."""
+    """A function that was to hear of changed keys or of operations raised; it is called again with the next."""
 
     def describe(self) -> str:
         return f"a callback of cache {self.namespace!r} failed: {self.cause}"
@@ -161,6 +164,29 @@ class RefreshFailed(CacheEvent, frozen=True):
 
     def describe(self) -> str:
         return f"{self.namespace}:{self.shown} could not be refreshed: {self.cause}"
+
+
+class SessionItemLost(Event, frozen=True):
+    """An item of a session could not be read, and is as if it were not there. ``name`` is the item's."""
+
+    name: str
+
+    def describe(self) -> str:
+        return f"session item {self.name!r} cannot be read: {type(self.cause).__name__}"
+
+
+class SessionUnreadable(Event, frozen=True):
+    """The hash of a session could not be read: it is as if there were none."""
+
+    def describe(self) -> str:
+        return f"a session cannot be read, and counts as none: {self.cause}"
+
+
+class SessionsMayBeEvicted(Event, frozen=True):
+    """The server evicts what has not been used for a while when its memory is full, sessions among it: users would be logged out."""
+
+    def describe(self) -> str:
+        return f"sessions may be lost: {self.cause}"
 
 
 Hook = Callable[[Event], None]

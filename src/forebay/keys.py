@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection
 from typing import Final
 from uuid import UUID
 
@@ -20,6 +21,8 @@ RESERVED: Final = frozenset({"session", "limit", "lock"})
 _NAMESPACE: Final = r"[A-Za-z0-9_.-]+(?::[A-Za-z0-9_.-]+)*"
 _GLOB_SPECIAL: Final = r"([*?\[\]\\])"
 _FAST_LENGTH: Final = MAX_KEY_BYTES // 4  # no character takes more than four bytes in UTF-8
+_TEXTS: Final = {str}
+_NUMBERS: Final = {int}
 
 
 def check_prefix(prefix: str) -> str:
@@ -70,6 +73,22 @@ class Namespace:
         if kind is str and 0 < len(key) <= _FAST_LENGTH and key.isprintable() and key[0] != "#":  # type: ignore[arg-type,union-attr,index]
             return self.head + key  # type: ignore[operator]
         return self.head + _checked(key)
+
+    def names(self, keys: Collection[Key]) -> list[str]:
+        """Return `name` of each of *keys*. Many of one kind are looked at together: what none of them holds, each may do without.
+
+        Raises:
+            InvalidKey: as for `name`.
+        """
+        kinds = set(map(type, keys))
+        head = self.head
+        if kinds == _TEXTS:
+            text, lengths = "".join(keys), set(map(len, keys))  # type: ignore[arg-type]
+            if "#" not in text and text.isprintable() and 0 not in lengths and max(lengths) <= _FAST_LENGTH:
+                return [head + key for key in keys]  # type: ignore[operator]
+        elif kinds == _NUMBERS:
+            return [f"{head}{key}" for key in keys]
+        return list(map(self.name, keys))
 
     def tag(self, tag: str) -> str:
         """Return the name, without the bay's prefix, of the version of *tag*.

@@ -66,6 +66,35 @@ def test_two_keys_never_share_a_name_and_never_leave_the_namespace(one, other):
     assert not SPACE.name(one).removeprefix("shop:prod:user:").startswith("#") or SPACE.name(one).startswith("shop:prod:user:##")
 
 
+numbers = st.integers(-(10**40), 10**40)
+anything = (
+    texts
+    | st.text(max_size=3)
+    | numbers
+    | st.uuids()
+    | st.sampled_from(["#x", "a#b", "", "a\n", "k" * 300, "é" * 600, True, None, Number.ONE, Text.A])
+)
+
+
+@given(st.lists(texts, unique=True) | st.lists(numbers, unique=True) | st.lists(anything, unique=True))
+def test_many_keys_are_named_as_each_by_itself(keys):
+    try:
+        expected = [SPACE.name(key) for key in keys]
+    except InvalidKey as error:
+        with pytest.raises(InvalidKey) as caught:
+            SPACE.names(keys)
+        assert str(caught.value) == str(error)
+    else:
+        assert SPACE.names(keys) == expected
+
+
+@pytest.mark.parametrize("bad", ["", "a\nb", "\ud800", "k" * 1025, True, None])
+@pytest.mark.parametrize("among", [["a", "b"], [1, 2], [UUID(int=5)]], ids=["texts", "numbers", "uuids"])
+def test_a_bad_key_among_many_is_named(bad, among):
+    with pytest.raises(InvalidKey):
+        SPACE.names([*among, bad, "end"])
+
+
 @pytest.mark.parametrize("label", ["user", "user:profile", "a.b-c_d", "A1", "sessions", "limits"])
 def test_namespaces(label):
     assert Namespace("", label).head == f"{label}:"

@@ -4,9 +4,9 @@ import inspect
 
 import pytest
 
-from forebay import AsyncCache, AsyncForebay, AsyncSubscription, Cache, Forebay, Subscription
+from forebay import AsyncCache, AsyncForebay, AsyncSessions, AsyncSubscription, Cache, Forebay, Sessions, Subscription
 
-PAIRS = [(AsyncForebay, Forebay), (AsyncCache, Cache), (AsyncSubscription, Subscription)]
+PAIRS = [(AsyncForebay, Forebay), (AsyncCache, Cache), (AsyncSessions, Sessions), (AsyncSubscription, Subscription)]
 ONLY_ASYNC = {"aclose"}  # contextlib.aclosing looks for this name
 
 

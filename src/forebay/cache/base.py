@@ -15,10 +15,10 @@ from ..codecs.frozen import is_frozen, is_frozen_value
 from ..errors import InvalidKey, ServerError, SettingsError, Unavailable
 from ..events import CacheEvent, ReadFailed, Reporter, WriteFailed
 from ..keys import Key, Namespace
+from ..port.clock import ServerClock
 from ..port.port import Port, Reply, raise_refusal
 from .assurance import Assurance
 from .broadcast import Broadcast
-from .clock import ServerClock
 from .flights import Flights
 from .freshness import Freshness, FreshnessOptions, Verdict, judge
 from .leases import Leases
@@ -109,7 +109,7 @@ class CacheBase(Generic[T]):
         self._falls_back = on_outage == "fallback"
         self._near = near
         self._head = space.head
-        self._held_near = None if near is None else near.lookup
+        self._held_near = None if near is None or tally.tell is not None else near.lookup
         self._assurance = assurance
         self._shares = is_frozen(type)
         self._versioned = versioned
@@ -119,7 +119,7 @@ class CacheBase(Generic[T]):
         self._clock = shared.clock
         self._tagged = versioned  # entries with versions were seen: it is worth to know which connection carries a reply
         self._look = Look(self._port, self._coding, self._book, self._spaces, self._report)
-        self._plain = self._look.bare and near is None
+        self._plain = self._look.bare and near is None and tally.tell is None
         self._leases = Leases(self._port, self._clock, lease)
         kind = type if type.__hash__ is not None else id(self._coding)
         self._loading = Loading(
@@ -170,16 +170,17 @@ class CacheBase(Generic[T]):
 
     # a look at one entry
 
-    def _held(self, name: str) -> Held | None:
+    def _held(self, name: str, key: Key, operation: str) -> Held | None:
         """Return what the near tier holds, if it may be used."""
-        near = self._held_near
-        if near is None:
-            return None
-        held = near(name)
+        near, tally = self._near, self._tally
+        held = None if near is None else near.lookup(name)
         if held is None or not self._may_use(held):
             return None
         held.seen = True
-        self._tally.near_hits += 1
+        if tally.tell is None:
+            tally.near_hits += 1
+        else:
+            tally.hit_near(operation, key)
         return held
 
     def _may_use(self, held: Held) -> bool:

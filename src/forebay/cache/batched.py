@@ -16,7 +16,8 @@ from ..errors import LoaderCancelled, SettingsError
 from ..forks import renew_after_fork
 from ..keys import Key, Namespace
 from .flights import aloft
-from .recipe import copied, is_async
+from .recipe import is_async
+from .unstored import copied
 
 if TYPE_CHECKING:
     import asyncio

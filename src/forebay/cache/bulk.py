@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, TypeVar, Unpack
+from contextlib import suppress
+from typing import Any, Final, TypeVar, Unpack
 
-from ..errors import ServerError, Unavailable, UsageError
+from ..errors import EncodeError, ServerError, Unavailable, UsageError
 from ..events import StaleServed
 from ..keys import Key
 from ..port.port import Arg
@@ -18,10 +17,14 @@ from .freshness import Freshness, FreshnessOptions, Verdict
 from .loading import Load, Tags
 from .loads import CacheLoads
 from .looking import Look, Seen, State
+from .onekey import OneKey, mapping_from
+from .unstored import LeftOut
 
 __all__ = ["CacheBulk"]
 
 T = TypeVar("T")
+
+_NAME: Final = "get_or_set_many"
 
 
 class CacheBulk(CacheLoads[T]):
@@ -37,8 +40,9 @@ class CacheBulk(CacheLoads[T]):
     ) -> dict[Key, T]:
         """Return the values of *keys*, in their order; *loader* is called once with the list of those that are missing.
 
-        What its mapping leaves out is None. Keys that somebody else is loading are waited for, after those loaded here are
-        stored: two callers who want the same keys never wait for each other in a circle.
+        What its mapping leaves out is None, which is stored if it is a value of the cache's type, and otherwise asked for again.
+        Keys that somebody else is loading are waited for, after those loaded here are stored: two callers who want the same keys
+        never wait for each other in a circle.
 
         Args:
             tags: for all that is loaded; or a function of each value.
@@ -50,16 +54,19 @@ class CacheBulk(CacheLoads[T]):
         freshness = self._options(options)
         wanted = list(dict.fromkeys(keys))
         loads = {key: self._load(self._space.name(key), key, _none, tags, freshness) for key in wanted}
-        found = await self.get_many(wanted)
+        found = await self._found(wanted, _NAME)
         missing = [key for key in wanted if key not in found]
         if missing:
             mine, others, stale = await self._leased(missing, loads, found)
+            met = [key for key in missing if key in found]
+            self._tally.hit(_NAME, met, len(met))
+            self._tally.missed(_NAME, mine, stale)
             if mine:
                 found |= await self._load_or_stale(mine, loads, loader, freshness, stale)
-            for key in others:  # one after the other: they are being loaded, or have been meanwhile
-                one = partial(_one, loader, key)
-                found[key] = await self.get_or_set(key, one, tags=tags, **options)
-        return {key: found[key] for key in wanted}
+            for key in others:  # one after the other: they are being loaded, or have been meanwhile; counted as what they come to
+                with suppress(LeftOut):
+                    found[key] = await self.get_or_set(key, OneKey(loader, key, takes_none=self._takes_none(key)), tags=tags, **options)
+        return {key: found.get(key) for key in wanted}  # type: ignore[misc]  # what was left out is None, whatever the type
 
     async def _leased(
         self, keys: Sequence[Key], loads: Mapping[Key, Load], found: dict[Key, T]
@@ -77,6 +84,7 @@ class CacheBulk(CacheLoads[T]):
         mine: dict[Key, bytes] = {}
         again: dict[Key, Seen] = {}
         others: list[Key] = []
+        asked = {loads[key].name: token for key, token in tokens.items()}
         try:
             replies = await self._port.execute_many(commands, idempotent=True)
             current = await self._book.all_current(Look.depends_on(reply for reply in replies if isinstance(reply, bytes)))
@@ -98,10 +106,14 @@ class CacheBulk(CacheLoads[T]):
                 if had is None:
                     others.append(key)
                 else:
-                    mine[key] = had
-        except Unavailable as error:
+                    mine[key] = asked[loads[key].name] = had
+        except Unavailable as error:  # any may have been taken, and nobody should wait for it
+            self._port.background(self._leases.release(asked))
             self._write_failed("get_or_set_many", list(keys), error)
             return dict.fromkeys((key for key in keys if key not in found), b""), [], {}
+        except BaseException:  # also a cancellation
+            self._leases.let_go(asked)
+            raise
         return mine, others, {key: seen for key, seen in again.items() if seen.state is State.LIVE and key in mine}
 
     async def _load_or_stale(
@@ -113,17 +125,18 @@ class CacheBulk(CacheLoads[T]):
         stale: Mapping[Key, Seen],
     ) -> dict[Key, T]:
         try:
-            return await self._load_many(mine, loads, loader, freshness)
-        except UsageError:
-            raise
+            loaded = await self._load_many(mine, loads, loader, freshness)
         except Exception as error:
             now = self._clock.now() if stale else 0.0
             kept = {key: seen for key, seen in stale.items() if now - _fresh_until(seen) < freshness.stale_if_error}
-            if kept.keys() != mine.keys():
+            if isinstance(error, UsageError) or kept.keys() != mine.keys():
+                self._tally.missed(_NAME, stale)
                 raise
+            self._tally.hit(_NAME, kept, len(kept), stale=True)
             self._report(StaleServed, error, "get_or_set_many", list(mine))
-            self._tally.stale += len(kept)
             return {key: seen.value for key, seen in kept.items()}
+        self._tally.missed(_NAME, stale)
+        return loaded
 
     async def _load_many(
         self, mine: dict[Key, bytes], loads: Mapping[Key, Load], loader: Callable[[list[Key]], Any], freshness: Freshness
@@ -138,7 +151,7 @@ class CacheBulk(CacheLoads[T]):
             began = time.monotonic()
             loaded = await self._called(loader, list(mine), freshness)
             load_ms = (time.monotonic() - began) * 1000
-            values = {key: loaded.get(key) for key in mine}
+            values = {key: loaded.get(key) for key in mine if key in loaded or self._takes_none(key)}
             packed = {key: self._coding.encode(value, loads[key].name) for key, value in values.items()}
             if versions is not None:
                 filled = await self._fill_many(mine, loads, values, packed, versions, load_ms)
@@ -146,10 +159,16 @@ class CacheBulk(CacheLoads[T]):
             aloft.reset(context)
             for stop in kept:
                 stop()
-            for key, token in mine.items():
-                if token and key not in filled:
-                    self._port.launch(self._leases.release(loads[key].name, token))
-        return {key: self._coding.decode(packed[key], loads[key].name) for key in mine}
+            self._leases.let_go({loads[key].name: token for key, token in mine.items() if token and key not in filled})
+        return {key: self._coding.decode(data, loads[key].name) for key, data in packed.items()}
+
+    def _takes_none(self, key: Key) -> bool:
+        """Whether None is a value of the cache's type."""
+        try:
+            self._coding.encode(None, self._space.name(key))
+        except EncodeError:
+            return False
+        return True
 
     async def _versions(self, names: Sequence[str], freshness: Freshness, keys: object) -> Versions | None:
         try:
@@ -159,15 +178,14 @@ class CacheBulk(CacheLoads[T]):
             return None
 
     async def _called(self, loader: Callable[[list[Key]], Any], keys: list[Key], freshness: Freshness) -> Mapping[Key, Any]:
+        asked, began = tuple(keys), time.monotonic()
         try:
-            loaded = await self._port.call(lambda: loader(keys), freshness.hard_timeout)
-        except BaseException:
-            self._tally.load_errors += 1
+            mapping = mapping_from(await self._port.call(lambda: loader(keys), freshness.hard_timeout))
+        except BaseException as error:
+            self._tally.load_failed(_NAME, asked, time.monotonic() - began, error)
             raise
-        if not isinstance(loaded, Mapping):
-            raise TypeError(f"the loader of get_or_set_many returns a mapping of keys to values, not {type(loaded).__name__}")
-        self._tally.loads += 1
-        return loaded
+        self._tally.loaded(_NAME, asked, time.monotonic() - began)
+        return mapping
 
     async def _fill_many(
         self,
@@ -182,7 +200,7 @@ class CacheBulk(CacheLoads[T]):
         fills: list[tuple[Key, bytes, bytes, int | None]] = []
         try:
             for key, token in mine.items():
-                if token:
+                if token and key in packed:
                     recorded = await self._loading.recorded(loads[key], values[key], versions)
                     if recorded is not None:
                         data, kept = await self._loading.store(loads[key], values[key], packed[key], recorded, load_ms)
@@ -192,7 +210,9 @@ class CacheBulk(CacheLoads[T]):
             self._write_failed("get_or_set_many", list(mine), error)
             return set()
         stored = {fill[0] for fill, well in zip(fills, outcome, strict=True) if well}
-        self._tally.refused_fills += len(fills) - len(stored)
+        for key, token in mine.items():
+            if token and key in packed and key not in stored:
+                self._tally.refused(_NAME, key)
         return stored
 
 
@@ -202,13 +222,3 @@ def _fresh_until(seen: Seen) -> float:
 
 def _none() -> None:
     """Stands for a loader in what is not loaded one by one."""
-
-
-def _one(loader: Callable[[list[Key]], Any], key: Key) -> Any:
-    """Call *loader* for *key* alone; an awaitable is left to the port, which knows what to do with one."""
-    loaded = loader([key])
-    return _got(loaded, key) if inspect.isawaitable(loaded) else loaded.get(key)
-
-
-async def _got(loaded: Awaitable[Mapping[Key, Any]], key: Key) -> Any:
-    return (await loaded).get(key)

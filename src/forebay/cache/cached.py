@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from types import MethodType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, overload
 
-from .recipe import Recipe, Typed, Unstored, is_async
+from .recipe import Recipe, Typed, is_async
+from .unstored import Unstored
 
 __all__ = ["AsyncCached", "Cached"]
 

@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 _SCAN_COUNT: Final = 500  # names looked at, and removed, in one command: well under a millisecond each
 _TIME: Final = struct.Struct(">d")
+_SKEW: Final = 1000.0  # milliseconds by which another process may be behind in what it takes for the server's time
 _NO: Final = False
 # KEYS[1]; ARGV[1]: token, lease_until and fresh_until. What has no stale copy to keep, and a load under way, are deleted.
 _MARK_STALE: Final = Script(
@@ -150,7 +151,8 @@ class CacheInvalidation(CacheWrites[T]):
         names = [name.encode()]
         self._port.tracking.changed(names)
         try:
-            ended = NOBODY + _TIME.pack(0.0) + _TIME.pack(await self._clock.ask())
+            past = min(_SKEW, self._freshness.grace / 2)
+            ended = NOBODY + _TIME.pack(0.0) + _TIME.pack(await self._clock.ask() - past)
             return bool(await _MARK_STALE.run(self._port, [name], [ended], idempotent=True))
         finally:
             self._port.tracking.changed(names)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from ..errors import ServerError, Unavailable
+from ..errors import Closed, ServerError, Unavailable
+from ..port.clock import ServerClock
 from ..port.port import Port, Reply
 from ..port.scripts import Script
-from .clock import ServerClock
 from .entry import new_token, placeholder
 from .looking import Seen, State
 
@@ -58,12 +58,14 @@ redis.call('SETRANGE', KEYS[1], 1, ARGV[2])
 return 1
 """
 )
-# What is dead is replaced by a placeholder, only if it is still that.
+# What is dead is replaced by a placeholder, only if it is still that; or was replaced by this one, whose reply was lost.
 _REPLACE: Final = Script(
     """
 local type = redis.call('TYPE', KEYS[1]).ok
 if type == 'string' then
-  if redis.sha1hex(redis.call('GET', KEYS[1])) ~= ARGV[1] then return 0 end
+  local data = redis.call('GET', KEYS[1])
+  if data == ARGV[2] then return 1 end
+  if redis.sha1hex(data) ~= ARGV[1] then return 0 end
 elseif type == 'none' or ARGV[1] ~= 'wrong type' then
   return 0
 end
@@ -93,8 +95,11 @@ class Leases:
         token = new_token()
         try:
             return await self._acquire(name, seen, token)
-        except BaseException:  # also a cancellation: it may have been taken, and nobody should wait for it
-            self._port.launch(self.release(name, token))
+        except Unavailable:  # it may have been taken, and nobody should wait for it, nor this caller any longer
+            self._port.background(self.release({name: token}))
+            raise
+        except BaseException:  # also a cancellation
+            self.let_go({name: token})
             raise
 
     async def _acquire(self, name: str, seen: Seen, token: bytes) -> tuple[bytes | None, Reply]:
@@ -134,19 +139,25 @@ class Leases:
         arguments = [([name], [token, data, "" if kept is None else kept]) for name, token, data, kept in fills]
         return [bool(reply) for reply in await _FILL.run_many(self._port, arguments, idempotent=True, hurry=len(fills) <= _MANY)]
 
-    async def release(self, name: str, token: bytes, backoff: float = 0.0) -> None:
-        """Give the lease back; a value that stays is not to be refreshed for *backoff* milliseconds. It ends by itself in any case."""
+    def let_go(self, tokens: Mapping[str, bytes], backoff: float = 0.0) -> None:
+        """Give leases back, by name, without waiting for it: also at the end of a caller that was cancelled, or of the bay."""
+        if tokens:
+            self._port.launch(self.release(tokens, backoff), finishes=True)
+
+    async def release(self, tokens: Mapping[str, bytes], backoff: float = 0.0) -> None:
+        """Give leases back; a value that stays is not to be refreshed for *backoff* milliseconds. They end by themselves in any case."""
+        until = _TIME.pack(self._clock.now() + backoff) if backoff else bytes(8)
+        arguments = [([name], [token, bytes(8) + until]) for name, token in tokens.items()]
         try:
-            until = _TIME.pack(self._clock.now() + backoff) if backoff else bytes(8)
-            await _RELEASE.run(self._port, [name], [token, bytes(8) + until], idempotent=True, hurry=True)
-        except (Unavailable, ServerError):
+            await _RELEASE.run_many(self._port, arguments, idempotent=True, hurry=len(tokens) <= _MANY)
+        except (Unavailable, ServerError, Closed):
             return  # nobody waits for it: the lease runs out
 
     async def _renew(self, name: str, token: bytes) -> None:
         try:
             until = _TIME.pack(self._clock.now() + self.lasting)
             await _RENEW.run(self._port, [name], [token, self.lasting, until], idempotent=True, hurry=True)
-        except (Unavailable, ServerError):
+        except (Unavailable, ServerError, Closed):
             return  # a lease that runs out passes to another
 
     def __repr__(self) -> str:

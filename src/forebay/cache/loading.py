@@ -12,19 +12,22 @@ from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..codecs.coding import Coding
 from ..errors import LoaderCancelled, RecursiveLoad, ServerError, Unavailable
 from ..events import CacheEvent, RefreshFailed
 from ..keys import Key
+from ..operations import REFRESH
+from ..port.clock import ServerClock
 from ..port.port import Port
-from .clock import ServerClock
 from .entry import NOBODY, Versions, pack_entry
 from .flights import Flight, Flights, Found, aloft
 from .freshness import Freshness, Verdict, judge, lifetime
 from .leases import Leases
 from .looking import Look, Seen, State
 from .tally import Tally
+from .unstored import Unstored
 from .versions import VersionBook
 
 __all__ = ["Load", "Loading", "Tags"]
@@ -43,6 +46,7 @@ class Load(Struct, frozen=True):
     loader: Callable[[], Any]
     freshness: Freshness
     tags: tuple[str, ...] | Callable[[Any], tuple[str, ...]]
+    operation: str = "get_or_set"
 
 
 class Loading:
@@ -133,7 +137,7 @@ class Loading:
         if load.name in self._refreshing or entry is None or entry.lease_until > self._clock.now():
             return
         self._refreshing.add(load.name)
-        if not self._port.background(self._refresh(load, seen)):
+        if not self._port.background(self._refresh(replace(load, operation=REFRESH), seen)):
             self._refreshing.discard(load.name)
 
     async def store(self, load: Load, value: Any, packed: bytes, versions: Versions, load_ms: float) -> tuple[bytes, int | None]:
@@ -244,24 +248,25 @@ class Loading:
             value = await self._call(load)
             load_ms = (time.monotonic() - began) * 1000
             packed = self._coding.encode(value, load.name)
-        except BaseException:
-            stop()
-            self._port.launch(self._leases.release(load.name, token, self._leases.lasting / 5))
+        except BaseException as error:
+            stop()  # and let nobody try again at once, if it failed
+            self._leases.let_go({load.name: token}, 0.0 if isinstance(error, Unstored) else self._leases.lasting / 5)
             raise
         filled = False
         try:
             if versions is not None:
                 versions = await self.recorded(load, value, versions)
-            if versions is not None:
-                data, kept = await self.store(load, value, packed, versions, load_ms)
-                filled = await self._leases.fill(load.name, token, data, kept)
-                self._tally.refused_fills += not filled
+                if versions is not None:
+                    data, kept = await self.store(load, value, packed, versions, load_ms)
+                    filled = await self._leases.fill(load.name, token, data, kept)
+                if not filled:
+                    self._tally.refused(load.operation, load.key)
         except (Unavailable, ServerError) as error:
             self._fill_failed(load.key, error)
         finally:
             stop()
             if not filled:
-                self._port.launch(self._leases.release(load.name, token))
+                self._leases.let_go({load.name: token})
         return Found(packed, read=False)
 
     async def _tagged(self, tags: tuple[str, ...], before: Versions, load: Load) -> Versions | None:
@@ -271,12 +276,16 @@ class Loading:
         return versions if all(now[name] == version for name, version in before) else None
 
     async def _call(self, load: Load) -> Any:
+        tally, keys, began = self._tally, (load.key,), time.monotonic()
         try:
             value = await self._port.call(load.loader, load.freshness.hard_timeout)
-        except BaseException:
-            self._tally.load_errors += 1
+        except Unstored:
+            tally.loaded(load.operation, keys, time.monotonic() - began)
             raise
-        self._tally.loads += 1
+        except BaseException as error:
+            tally.load_failed(load.operation, keys, time.monotonic() - began, error)
+            raise
+        tally.loaded(load.operation, keys, time.monotonic() - began)
         return value
 
     async def _refresh(self, load: Load, seen: Seen) -> None:
@@ -285,8 +294,10 @@ class Loading:
             if token is not None:
                 flight = self._flights.lead(load.name, self._kind, token)
                 await self._fly_leased(flight, load, token)
+        except Unstored:  # loaded, and nobody waits for it
+            return
         except Exception as error:  # noqa: BLE001 - whatever the loader raises: it is reported, and the next read tries again
-            self._report(RefreshFailed, error, "refresh", load.key)
+            self._report(RefreshFailed, error, REFRESH, load.key)
         finally:
             self._refreshing.discard(load.name)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar, Unpack
 
+from msgspec import UNSET, UnsetType
+
 from ..errors import LoaderCancelled, ServerError, Unavailable, UsageError
 from ..events import StaleServed
 from ..keys import Key
@@ -13,6 +15,8 @@ from .freshness import Freshness, FreshnessOptions, Verdict
 from .invalidation import CacheInvalidation
 from .loading import Load, Tags
 from .looking import NOTHING, Seen, State
+from .onekey import OneKey
+from .unstored import LeftOut
 
 __all__ = ["CacheLoads"]
 
@@ -62,31 +66,44 @@ class CacheLoads(CacheInvalidation[T]):
             except self._failures:  # no bare value
                 seen = await self._judge(data, name, key)
         else:
-            held = self._held(name)
+            held = self._held(name, key, "get_or_set")
             if held is not None:
                 return self._value_of(held, name)
             seen = await self._look_up(name, key)
         freshness = self._options(options)
         load = self._load(name, key, loader, tags, freshness)
-        for _ in range(_LOOKS):
-            if seen is not None and seen.state is State.LIVE:
-                verdict = self._verdict(seen, freshness)
-                if verdict is Verdict.FRESH or verdict is Verdict.REFRESH:
-                    if verdict is Verdict.REFRESH:
-                        self._loading.refresh(load, seen)
-                        self._tally.stale += self._verdict(seen, freshness, plainly=True) is not Verdict.FRESH
-                    elif freshness.sliding:
-                        self._slide(name, seen)
-                    self._tally.hits += 1
-                    hit: T = seen.value
-                    return hit
-                if verdict is Verdict.STALE:
-                    return await self._loaded_or_stale(load, seen, freshness)
-            packed = await self._loading.share(load, seen)
-            if packed is not None:
-                self._tally.misses += 1
-                return self._coding.decode(packed, name)
-            seen = await self._look_up(name, key)
+        counted = False
+        try:
+            for _ in range(_LOOKS):
+                if seen is not None and seen.state is State.LIVE:
+                    verdict = self._verdict(seen, freshness)
+                    if verdict is Verdict.FRESH or verdict is Verdict.REFRESH:
+                        if not counted:
+                            self._tally.hit("get_or_set", (key,), stale=self._verdict(seen, freshness, plainly=True) is not Verdict.FRESH)
+                        if verdict is Verdict.REFRESH:
+                            self._loading.refresh(load, seen)
+                        elif freshness.sliding:
+                            self._slide(name, seen)
+                        hit: T = seen.value
+                        return hit
+                    if verdict is Verdict.STALE:
+                        outcome = await self._loaded_or_stale(load, seen, freshness, counted=counted)
+                        if not isinstance(outcome, UnsetType):
+                            return outcome
+                        seen = await self._look_up(name, key)
+                        continue
+                if not counted:
+                    counted = True
+                    self._tally.missed("get_or_set", (key,))
+                packed = await self._loading.share(load, seen)
+                if packed is not None:
+                    return self._coding.decode(packed, name)
+                seen = await self._look_up(name, key)
+            if not counted:
+                self._tally.missed("get_or_set", (key,))
+        except LeftOut:  # by a loader of many keys, whose load this caller shared
+            if isinstance(loader, OneKey):
+                raise
         return self._coding.decode(await self._loading.alone(load), name)
 
     async def _look_up(self, name: str, key: Key) -> Seen | None:
@@ -115,41 +132,40 @@ class CacheLoads(CacheInvalidation[T]):
         except ServerError as error:
             return self._look.unusable(error, key, "get_or_set")
 
-    async def _loaded_or_stale(self, load: Load, seen: Seen, freshness: Freshness) -> T:
-        """Load; where the loader fails within ``stale_if_error``, or is slower than ``soft_timeout``, return what was *seen*."""
+    async def _loaded_or_stale(self, load: Load, seen: Seen, freshness: Freshness, *, counted: bool) -> T | UnsetType:
+        """Load; where the loader fails within ``stale_if_error``, or is slower than ``soft_timeout``, return what was *seen*.
+
+        What it comes to is counted here, unless the key is *counted* already. UNSET says that it must be looked at again.
+        """
         assert seen.entry is not None  # noqa: S101 - bare values are never stale
         stale: T = seen.value
         past = self._clock.now() - seen.entry.fresh_until
         may_err = past < freshness.stale_if_error
         if may_err and self._failed_lately(seen):
-            self._tally.stale += 1
-            self._tally.hits += 1
+            if not counted:
+                self._tally.hit("get_or_set", (load.key,), stale=True)
             return stale
         try:
             packed = await self._loading.share(load, seen, freshness.soft_timeout)
-        except (UsageError, LoaderCancelled):
-            raise
-        except TimeoutError as error:
-            soft = freshness.soft_timeout is not None
-            if not (soft or may_err):
-                raise
-            return self._stale(load, stale, error)
         except Exception as error:
-            if not may_err:
+            late = isinstance(error, TimeoutError) and freshness.soft_timeout is not None
+            helps = (may_err or late) and not isinstance(error, UsageError | LoaderCancelled)
+            if not counted:
+                if helps:
+                    self._tally.hit("get_or_set", (load.key,), stale=True)
+                else:
+                    self._tally.missed("get_or_set", (load.key,))
+            if not helps:
                 raise
-            return self._stale(load, stale, error)
-        if packed is None:
+            self._report(StaleServed, error, "get_or_set", load.key)
             return stale
-        self._tally.misses += 1
+        if packed is None:
+            return UNSET
+        if not counted:
+            self._tally.missed("get_or_set", (load.key,))
         return self._coding.decode(packed, load.name)
 
     def _failed_lately(self, seen: Seen) -> bool:
         """Whether somebody's loader failed a moment ago, and asks for a pause."""
         entry = seen.entry
         return entry is not None and not any(entry.token) and entry.lease_until > self._clock.now()
-
-    def _stale(self, load: Load, stale: T, error: BaseException) -> T:
-        self._tally.hits += 1
-        self._tally.stale += 1
-        self._report(StaleServed, error, "get_or_set", load.key)
-        return stale

@@ -100,7 +100,7 @@ def make_cache(kind: type[C], shared: Shared, namespace: str, type_: Any, tally:
         near=nearby,
         versioned=versioned,
         tally=tally,
-        assurance=Assurance(shared.port, space.label, roll, outbox),
+        assurance=Assurance(shared.port, space.label, roll, outbox, tally),
     )
 
 

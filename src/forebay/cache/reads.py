@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any, TypeVar, overload
 
@@ -41,7 +41,7 @@ class CacheReads(CacheBase[T]):
             InvalidKey: the key cannot be used.
             Unavailable: only with ``on_outage="raise"``.
         """
-        near = self._held_near
+        near = self._held_near  # None also if somebody listens: then all goes the longer way
         if near is not None:
             held = near(f"{self._head}{key}")  # checked below: what is no key is not held
             if held is not None and self._may_use(held) and type(key) in SIMPLE:
@@ -67,11 +67,15 @@ class CacheReads(CacheBase[T]):
                 return await self._got(data, key, name, default)
             self._tally.hits += 1
             return value
+        if self._tally.tell is not None:
+            held = self._held(name, key, "get")
+            if held is not None:
+                return self._value_of(held, name)
         seen = await self._live(name, key, "get")
         if seen.state is State.LIVE:
-            self._tally.hits += 1
+            self._tally.hit("get", (key,))
             return seen.value
-        self._tally.misses += 1
+        self._tally.missed("get", (key,))
         return default
 
     async def fetch(self, key: Key) -> T:
@@ -92,22 +96,31 @@ class CacheReads(CacheBase[T]):
         Raises:
             InvalidKey, Unavailable: as for `get`.
         """
-        name_of = self._space.name
-        wanted = {key: name_of(key) for key in keys}
-        if self._plain and 0 < len(wanted) <= MANY:
-            return await self._get_plainly(wanted)
-        found: dict[Key, T] = {}
+        asked = dict.fromkeys(keys)
+        found = await self._found(asked, "get_many")
+        self._tally.missed("get_many", asked, found)
+        return found
+
+    async def _found(self, asked: Collection[Key], operation: str) -> dict[Key, T]:
+        """Return those of *asked*, which are all different, that are there, and count them."""
+        names = self._space.names(asked)
+        if self._plain and 0 < len(names) <= MANY:
+            found = await self._get_plainly(asked, names)
+            self._tally.hit(operation, found, len(found))
+            return found
+        wanted = dict(zip(asked, names, strict=True))
+        found = {}
         missing: dict[Key, str] = {}
         for key, name in wanted.items():
-            held = self._held(name)
+            held = self._held(name, key, operation)
             if held is None:
                 missing[key] = name
             else:
                 found[key] = self._value_of(held, name)
         if missing:
-            found |= await self._read_many(missing)
-        self._tally.hits += len(found) - (len(wanted) - len(missing))
-        self._tally.misses += len(wanted) - len(found)
+            read = await self._read_many(missing)
+            self._tally.hit(operation, read, len(read))
+            found |= read
         return {key: found[key] for key in wanted if key in found} if len(missing) < len(wanted) else found
 
     async def exists(self, key: Key) -> bool:
@@ -135,18 +148,14 @@ class CacheReads(CacheBase[T]):
             return (seen.entry.fresh_until - self._clock.now()) / 1000
         return math.inf if left == -1 else left / 1000
 
-    async def _get_plainly(self, wanted: dict[Key, str]) -> dict[Key, T]:
+    async def _get_plainly(self, asked: Collection[Key], names: Sequence[str]) -> dict[Key, T]:
         """Read bare values, which most are, in the shortest way; if there is anything else, all with more care."""
-        found: dict[Key, T] = {}
         decode = self._decode
         try:
-            for key, data in zip(wanted, await self._execute("mget", *wanted.values()), strict=True):
-                if data is not None:
-                    found[key] = decode(data)
+            replies = await self._execute("mget", *names)
+            found = {key: decode(data) for key, data in zip(asked, replies, strict=True) if data is not None}
         except self._unsure:
-            found = await self._read_many(wanted)
-        self._tally.hits += len(found)
-        self._tally.misses += len(wanted) - len(found)
+            found = await self._read_many(dict(zip(asked, names, strict=True)))
         return found
 
     async def _read_many(self, names: dict[Key, str]) -> dict[Key, T]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -12,12 +11,13 @@ from typing import Annotated, Any, Final, Protocol, Self, TypeVar, get_args, get
 
 from msgspec import UNSET
 
-from ..errors import EncodeError, UsageError
+from ..errors import EncodeError
 from .callkey import CallKey, KeyMaker
 from .freshness import Freshness, FreshnessOptions
 from .loading import Tags
+from .unstored import Unstored
 
-__all__ = ["CachedOptions", "Recipe", "Typed", "Unstored", "copied", "is_async"]
+__all__ = ["CachedOptions", "Recipe", "Typed", "is_async"]
 
 
 class Typed(Protocol):
@@ -53,20 +53,6 @@ class CachedOptions(FreshnessOptions, total=False):
 
 
 _OWN: Final = CachedOptions.__annotations__.keys() - FreshnessOptions.__annotations__.keys()
-
-
-class Unstored(UsageError):  # of this kind, for a stale value may not stand in for it, as it may where a loader failed
-    """Carries a result past the cache to all who wait for it."""
-
-    def __init__(self, value: Any, owner: object, name: str) -> None:
-        super().__init__(f"a result of {name} was not stored, as its unless= says")
-        self._value = value
-        self._spare = copied(value)  # now: whoever wakes first may change the result before another one copies it
-        self._owner = owner
-
-    def value_for(self, caller: object) -> Any:
-        """Return the result: itself to the call that made it, a copy to all others, for a mutable value must not be shared."""
-        return self._value if caller is self._owner else copied(self._spare)
 
 
 class Recipe:
@@ -145,14 +131,6 @@ class Recipe:
             return self._base.typed(type_)
         except EncodeError as error:
             raise EncodeError(f"{self.name} is cached as what it returns: {error}; correct the annotation, or give type=") from None
-
-
-def copied(value: Any) -> Any:
-    """Return a deep copy of *value*; *value* itself if there can be none."""
-    try:
-        return copy.deepcopy(value)
-    except Exception:  # noqa: BLE001 - whatever a class does when it is copied
-        return value
 
 
 def is_async(function: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["CacheWarming"]
 
 T = TypeVar("T")
-
-_CARRIED: Final = ("loads", "load_errors", "refused_fills", "errors")
 
 
 class CacheWarming(CacheBulk[T]):
@@ -82,7 +80,7 @@ class CacheWarming(CacheBulk[T]):
 
         hands: Callable[[int], Hands] = Tasks if self._awaits else Threads
         lifetime = self._options(options).ttl_for(UNSET, self.namespace) / 1000
-        tally = Tally()
+        tally = self._tally.aside()
         try:
             return await WarmUp(
                 self._strict(tally),
@@ -101,8 +99,7 @@ class CacheWarming(CacheBulk[T]):
                 options={"tags": tags, **options},
             ).run()
         finally:
-            for name in _CARRIED:
-                setattr(self._tally, name, getattr(self._tally, name) + getattr(tally, name))
+            self._tally.take(tally)
 
     def _strict(self, tally: Tally) -> Self:
         """Return this cache as one that takes its time, raises where others fall back, and holds nothing near which nobody asked for."""

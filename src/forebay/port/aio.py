@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from itertools import count
 from typing import Any, Final, Generic, TypeVar
@@ -71,6 +71,7 @@ class AioPort(PortBase[AioWaiting]):
     def __init__(self, route: Route, waiting: AioWaiting, reporter: Reporter, tracking: Tracking) -> None:
         super().__init__(route, waiting, reporter, tracking)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._finishing: set[asyncio.Task[None]] = set()  # of them
         self._closed = False
 
     async def call(self, loader: Callable[[], Any], timeout: float | None = None) -> Any:
@@ -116,11 +117,14 @@ class AioPort(PortBase[AioWaiting]):
         """Return a promise for the tasks of one loop."""
         return AioPromise()
 
-    def launch(self, work: Coroutine[Any, Any, None]) -> Callable[[], None]:
-        """Run *work* as a task that is kept until it ends, and cancelled when the port closes."""
+    def launch(self, work: Coroutine[Any, Any, None], *, finishes: bool = False) -> Callable[[], None]:
+        """Run *work* as a task that is kept until it ends, and cancelled when the port closes; or, if it *finishes*, waited for."""
         task = asyncio.get_running_loop().create_task(work, name="forebay-load")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if finishes:
+            self._finishing.add(task)
+            task.add_done_callback(self._finishing.discard)
         return lambda: _cancel(task)
 
     def background(self, work: Coroutine[Any, Any, None]) -> bool:
@@ -145,17 +149,19 @@ class AioPort(PortBase[AioWaiting]):
         return lambda: handle.cancel()
 
     async def close(self) -> None:
-        """Cancel the loads of this loop and wait for their end, then close the wire."""
+        """Cancel the loads of this loop and wait for their end, let them give back what they hold, then close the wire."""
         self._closed = True
         await asyncio.sleep(0)  # a task that never took its first step could not tell its waiters that it was cancelled
-        loop = asyncio.get_running_loop()
-        mine: list[Awaitable[None]] = []
-        for task in list(self._tasks):
-            if task.get_loop() is loop:
-                task.cancel()
-                mine.append(task)
-        await asyncio.gather(*mine, return_exceptions=True)
+        await _ended(self._mine() - self._finishing)
+        finishing = self._mine()
+        if finishing:
+            await asyncio.wait(finishing, timeout=self.route.settings.close_timeout)
+            await _ended(self._mine())
         await self.route.close()
+
+    def _mine(self) -> set[asyncio.Task[None]]:
+        loop = asyncio.get_running_loop()
+        return {task for task in self._tasks if task.get_loop() is loop}
 
 
 def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
@@ -172,3 +178,10 @@ def _settle(woken: asyncio.Future[None]) -> None:
 
 def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
+
+
+async def _ended(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel *tasks* and wait for their end, whatever it is."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -117,7 +117,7 @@ class BlockingPort(PortBase[BlockingWaiting]):
     def promise(self) -> BlockingPromise[Any]:
         return BlockingPromise()
 
-    def launch(self, work: Coroutine[Any, Any, None]) -> Callable[[], None]:
+    def launch(self, work: Coroutine[Any, Any, None], *, finishes: bool = False) -> Callable[[], None]:  # noqa: ARG002 - all do
         complete(work)
         return _nothing_to_cancel
 

@@ -114,8 +114,11 @@ class Port(Protocol):
     def promise(self) -> Promise[Any]:
         """Return a promise that is not kept yet."""
 
-    def launch(self, work: Coroutine[Any, Any, None]) -> Callable[[], None]:
-        """Run *work*, which raises nothing, apart from its caller; return what cancels it. (Threads run it to its end at once.)"""
+    def launch(self, work: Coroutine[Any, Any, None], *, finishes: bool = False) -> Callable[[], None]:
+        """Run *work*, which raises nothing, apart from its caller; return what cancels it. (Threads run it to its end at once.)
+
+        When the port closes it is cancelled, unless it *finishes*: then it is waited for.
+        """
 
     def background(self, work: Coroutine[Any, Any, None]) -> bool:
         """Run *work*, which raises nothing, while its caller goes on; False if there is too much of that already."""

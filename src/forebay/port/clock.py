@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from ..port.port import Port, Reply
+from .port import Port, Reply
 
 __all__ = ["ServerClock"]
 

@@ -1,0 +1,212 @@
+"""The items of a session: a mapping that knows what was changed, also inside lists and dicts. Nothing here talks to the server.
+
+What was looked at is compared, at the end, with what was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any, Final
+
+import msgspec
+
+from ..codecs.coding import Coding
+from ..errors import EncodeError, InvalidKey
+from .record import Record
+from .token import Keys, Token
+
+__all__ = ["Changes", "Items", "field_of"]
+
+_SIMPLE: Final = frozenset({str, int, float, bool, type(None), bytes})
+_LONGEST: Final = 256  # bytes of an item's name
+
+
+class Changes(msgspec.Struct):
+    """What a commit sends: fields with their new bytes, fields to remove, and when fields end ("+ms" from then, or a time)."""
+
+    put: dict[str, bytes]
+    removed: list[str]
+    ends: dict[str, str]
+
+    def __bool__(self) -> bool:
+        return bool(self.put or self.removed or self.ends)
+
+
+class Items(MutableMapping[str, Any]):
+    """What a session holds, over what was read of it."""
+
+    def __init__(
+        self,
+        token: Token,
+        record: Record,
+        prefix: str,
+        coding: Coding[Any],
+        report: Callable[[str, Exception], None],
+        now: float,
+    ) -> None:
+        self._token = token
+        self._record = record
+        self._prefix = prefix
+        self._coding = coding
+        self._report = report
+        self._values: dict[str, Any] = {}
+        self._seen_as: dict[str, Any] = {}
+        self._assigned: set[str] = set()
+        self._removed: set[str] = set()
+        self._lives: dict[str, int] = {}
+        self._accessed = False
+        # where the server has no lifetimes of fields, what ended is still there: it goes with the next commit
+        self._ended = [field for field, ends in record.lives.items() if ends <= now and record.items.pop(field, None) is not None]
+
+    @property
+    def accessed(self) -> bool:
+        """Whether anything in it was looked at or changed."""
+        return self._accessed
+
+    @property
+    def modified(self) -> bool:
+        """Whether a `save` would store something."""
+        return bool(self.changes())
+
+    def __getitem__(self, name: str) -> Any:
+        return self._read(field_of(name), name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._write(field_of(name), value)
+
+    def __delitem__(self, name: str) -> None:
+        field = field_of(name)
+        self._read(field, name)
+        self._drop(field)
+
+    def __contains__(self, name: object) -> bool:
+        self._accessed = True
+        return isinstance(name, str) and (
+            "=" + name in self._values or ("=" + name in self._record.items and "=" + name not in self._removed)
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        self._accessed = True
+        return iter([field[1:] for field in self._fields() if field[0] == "="])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def clear(self) -> None:
+        """Remove every item."""
+        for name in list(self):
+            self._drop("=" + name)
+
+    # for those who store it
+
+    def changes(self) -> Changes:
+        """Return what differs from what was read.
+
+        Raises:
+            EncodeError: an item cannot be stored; the message names it.
+        """
+        key = Keys(self._prefix, self._token.tag).of(self._token.digest)[0]
+        changes = Changes({}, sorted(self._removed - self._values.keys()), {})
+        for field, value in self._values.items():
+            if field in self._assigned or (type(value) not in _SIMPLE and _mark(value) != self._seen_as[field]):
+                self._put(changes, key, field, value)
+        if changes:
+            changes.removed += [field for field in self._ended if field not in changes.put]
+        return changes
+
+    def everything(self, token: Token) -> Changes:
+        """Return all items as they are now, encoded for another *token*."""
+        key = Keys(self._prefix, token.tag).of(token.digest)[0]
+        changes = Changes({}, [], {})
+        for field in self._fields():
+            try:
+                value = self._read(field, field[1:])
+            except KeyError:  # it could not be read, which is reported
+                continue
+            self._put(changes, key, field, value)
+        return changes
+
+    def saved(self, changes: Changes, version: int, now: int) -> None:
+        """Take note that *changes* are stored."""
+        for field, data in changes.put.items():
+            self._record.items[field] = data
+            self._record.lives.pop(field, None)
+            if field in self._values:
+                self._seen_as[field] = _mark(self._values[field])
+        for field, ends in changes.ends.items():
+            self._record.lives[field] = now + int(ends) if ends[0] == "+" else int(ends)
+        for field in changes.removed:
+            self._record.items.pop(field, None)
+            self._record.lives.pop(field, None)
+        self._assigned.clear()
+        self._removed.clear()
+        self._ended.clear()
+        self._lives.clear()
+        self._record.version, self._record.seen = version, now
+
+    def _fields(self) -> list[str]:
+        kept = [field for field in self._record.items if field not in self._removed or field in self._values]
+        return kept + [field for field in self._values if field not in self._record.items]
+
+    def _put(self, changes: Changes, key: str, field: str, value: Any) -> None:
+        try:
+            changes.put[field] = self._coding.encode(value, f"{key}:{field}")
+        except EncodeError as error:
+            raise EncodeError(f"session item {field[1:]!r}: {error}") from error
+        if field in self._lives:
+            changes.ends[field] = f"+{self._lives[field]}"
+        elif field in self._record.lives and field not in self._assigned:  # changed inside: it ends when it would have
+            changes.ends[field] = str(self._record.lives[field])
+
+    def _read(self, field: str, name: str) -> Any:
+        self._accessed = True
+        if field in self._values:
+            return self._values[field]
+        data = self._record.items.get(field)
+        if data is None or field in self._removed:
+            raise KeyError(name)
+        try:
+            value = self._coding.decode(data, f"{Keys(self._prefix, self._token.tag).of(self._token.digest)[0]}:{field}")
+        except self._coding.failures as error:
+            self._report(name, error)
+            raise KeyError(name) from error
+        self._values[field] = value
+        self._seen_as[field] = _mark(value)
+        return value
+
+    def _write(self, field: str, value: Any) -> None:
+        self._accessed = True
+        self._values[field] = value
+        self._assigned.add(field)
+        self._lives.pop(field, None)  # a new value has no lifetime but the one that it is given
+
+    def _drop(self, field: str) -> None:
+        self._accessed = True
+        self._values.pop(field, None)
+        self._assigned.discard(field)
+        self._lives.pop(field, None)
+        if field in self._record.items:
+            self._removed.add(field)
+
+
+def _mark(value: Any) -> Any:
+    """Return what stands for *value* as it is now; what cannot be stored, and will be refused, is like nothing."""
+    if type(value) in _SIMPLE:
+        return value
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return object()
+
+
+def field_of(name: object) -> str:
+    """Return the field of an item.
+
+    Raises:
+        InvalidKey: its name cannot be used.
+    """
+    if not isinstance(name, str):
+        raise InvalidKey(f"a session item has text as its name, not {type(name).__name__}")
+    if not name or not name.isprintable() or len(name.encode()) > _LONGEST:
+        raise InvalidKey(f"session item {name[:40]!r}: a name is 1 to {_LONGEST} bytes of printable text")
+    return "=" + name
