@@ -1,0 +1,1 @@
+"""Web frameworks: one file for each, and what they share in pure ASGI."""

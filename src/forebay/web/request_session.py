@@ -1,0 +1,166 @@
+"""The session of one request, in ``scope["session"]``: loaded when it is asked for, stored before the response begins.
+
+Until `load` was awaited it refuses to be looked at: a mapping that is empty because nobody has fetched it would log users out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, MutableMapping
+from typing import Any, Final
+
+from ..errors import AuthenticationRequired, SessionGone, SessionNotFound, UsageError
+from ..sessions.core import SessionsCore
+from ..sessions.record import Device
+from ..sessions.session import Session
+
+__all__ = ["RequestSession"]
+
+_NOT_LOADED: Final = "the session of this request has not been loaded: await request.session.load() first, or depend on current_session"
+
+
+class RequestSession(MutableMapping[str, Any]):
+    """A mapping, once loaded; `login`, `logout` and `save` for those who need them."""
+
+    def __init__(self, sessions: SessionsCore, presented: str | None, device: Device) -> None:
+        self._sessions = sessions
+        self._device = device
+        self._loading: asyncio.Task[Session] | None = None
+        self._session: Session | None = None
+        self.presented = presented  #: what the client sent as its id, untrusted
+        self.ended = False  #: whether this request ended the session
+        self.looked = False  #: whether the answer depends on the session
+        self.discarded: Exception | None = None  #: why changes were not stored
+
+    def prefetch(self) -> None:
+        """Ask for the session now, so that the question leaves together with whatever else this tick asks."""
+        if self.presented is not None:
+            self._loading = asyncio.get_running_loop().create_task(self._sessions.load(self.presented), name="forebay-session")
+            self._loading.add_done_callback(_heard)
+
+    async def load(self) -> Session:
+        """Return the session: the client's, or an empty one that is stored as soon as something is put into it.
+
+        Raises:
+            Unavailable: it is not known whether there is one.
+        """
+        self.looked = True
+        if self._session is None:
+            try:
+                if self.presented is None:
+                    raise SessionNotFound
+                if self._loading is None:
+                    self.prefetch()
+                assert self._loading is not None  # noqa: S101 - prefetch made it
+                found = await asyncio.shield(self._loading)
+            except SessionNotFound:
+                found = self._sessions.begin(device=self._device)
+            if self._session is None:
+                self._session = found
+        return self._session
+
+    @property
+    def loaded(self) -> Session | None:
+        """The session, if it was asked for."""
+        return self._session
+
+    @property
+    def current(self) -> Session:
+        """The session.
+
+        Raises:
+            UsageError: it was not loaded.
+        """
+        if self._session is None:
+            raise UsageError(_NOT_LOADED)
+        return self._session
+
+    async def login(self, user_id: str | int, *, remember_me: bool = False) -> Session:
+        """Make this the session of *user_id*, under another id; the old id ends. What was in it stays.
+
+        Raises:
+            TooManySessions, Unavailable: nobody is logged in.
+        """
+        session = await self.load()
+        if session.version:
+            try:
+                new = await self._sessions.regenerate(session, user_id=user_id, device=self._device, remember_me=remember_me)
+            except SessionGone:  # it ended while the user typed: what was in it is gone, and the user is who they are
+                new = await self._sessions.create(user_id, None, self._device, remember_me=remember_me)
+        else:
+            new = await self._sessions.create(user_id, dict(session), self._device, remember_me=remember_me)
+        new.authenticated()
+        await self._sessions.save(new)
+        self._session, self.ended = new, False
+        return new
+
+    async def logout(self) -> None:
+        """End the session; the client's cookie is removed.
+
+        Raises:
+            Unavailable: it may go on.
+        """
+        session = await self.load()
+        if session.version:
+            await self._sessions.destroy(session.id)
+        self._session = self._sessions.begin(device=self._device)
+        self.ended = True
+
+    async def rotate(self) -> Session:
+        """Give the session another id, as after a change of rights."""
+        session = await self.load()
+        if session.version:
+            self._session = session = await self._sessions.regenerate(session)
+        return session
+
+    async def save(self) -> bool:
+        """Store changes now: for WebSockets, for what streams, and for background tasks, which come after the response began.
+
+        Raises:
+            SessionGone: it ended meanwhile; nothing was stored.
+            UsageError: the response has begun, and the client cannot be given the id of a session that begins now.
+            Unavailable: it may or may not have been stored.
+        """
+        return await self._sessions.save(self.current)
+
+    async def required(self, fresh_for: float | None = None) -> Session:
+        """Return the session of a user who is logged in, and was asked for proof within *fresh_for* seconds.
+
+        Raises:
+            AuthenticationRequired: nobody is, or not lately.
+        """
+        session = await self.load()
+        if session.user_id is None:
+            raise AuthenticationRequired("authentication required")
+        if fresh_for is not None and not session.is_fresh(fresh_for):
+            raise AuthenticationRequired("fresh authentication required")
+        return session
+
+    def abandon(self) -> None:
+        """Ask for nothing more: the request is over."""
+        if self._loading is not None and not self._loading.done():
+            self._loading.cancel()
+
+    def __getitem__(self, name: str) -> Any:
+        return self.current[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.current[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self.current[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.current)
+
+    def __len__(self) -> int:
+        return len(self.current)
+
+    def __repr__(self) -> str:
+        return f"<RequestSession {'not loaded' if self._session is None else self._session!r}>"
+
+
+def _heard(task: asyncio.Task[Session]) -> None:
+    """Take note of how it ended: whoever asks is told, and if nobody does it is no lost exception."""
+    if not task.cancelled():
+        task.exception()
