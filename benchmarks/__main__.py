@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from benchmarks.cluster import cluster
+from benchmarks.coherence import coherence
 from benchmarks.imports import import_cost
 from benchmarks.measure import measure_async, measure_threads
 from benchmarks.near_policy import REQUESTS, near_policy
@@ -17,7 +18,7 @@ from benchmarks.scenarios import SCENARIOS, Scenario, clustered
 from benchmarks.workload import Server
 from forebay import EmbeddedServer, Forebay
 
-GROUPS = (*dict.fromkeys(scenario.group for scenario in SCENARIOS), "cluster", "imports", "near")
+GROUPS = (*dict.fromkeys(scenario.group for scenario in SCENARIOS), "cluster", "imports", "near", "coherence")
 IMPORT_TARGET_MS = 25
 
 
@@ -40,6 +41,8 @@ def main() -> None:
         for scenario in SCENARIOS:
             if scenario.group in options.only:
                 run.measure(scenario)
+        if "coherence" in options.only:
+            run.coherence()
         if "cluster" in options.only:
             with cluster() as masters:
                 run.measure(clustered(masters))
@@ -83,6 +86,10 @@ class Run:
     def near(self) -> None:
         """Measure the near tier's policy beside others, and print it."""
         self._record["near"] = near_policy(self._options.rounds, 20_000 if self._options.quick else REQUESTS)
+
+    def coherence(self) -> None:
+        """Measure how long near tiers are behind, and print it."""
+        self._record["coherence"] = coherence(self._server.url, 60 if self._options.quick else 1000, strict=True)
 
     def end(self) -> None:
         """Say which targets were missed, and write the record."""

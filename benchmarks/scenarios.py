@@ -48,7 +48,7 @@ def _reads(callers: int, *targets: Target) -> Scenario:
     return Scenario("reads", title, callers, peers, (FOREBAY_GET, FOREBAY), targets)
 
 
-READS_ALONE = _reads(1, Target(REDIS_PY, 1.1))
+READS_ALONE = _reads(1, Target(REDIS_PY, 1.1), Target("cashews get", 1.4), Target("aiocache get", 1.4))
 READS = _reads(
     MANY,
     Target(FLOOR, 0.75),
@@ -93,6 +93,12 @@ LARGE_READS = Scenario(
 )
 
 
+def _many(callers: int) -> Scenario:
+    title = f"{len(caches.MANY_KEYS)} keys at once, asyncio, {callers} caller{'s' * (callers > 1)} (each call; all decode)"
+    targets = [Target("aiocache multi_get", 5)]
+    return Scenario("many", title, callers, caches.MANY, (caches.MANY[0].name,), targets, caches.expect_many)
+
+
 def _threads(threads: int, least: float) -> Scenario:
     title = f"reads of {len(BODY)} bytes, {threads} thread{'s' * (threads > 1)} at once (forebay get decodes)"
     return Scenario("threads", title, threads, blocking.PEERS, (FOREBAY_GET, FOREBAY), [Target(REDIS_PY, least)], threads=True)
@@ -105,4 +111,4 @@ def clustered(server: Server) -> Scenario:
     return Scenario("cluster", title, MANY, [spread(many, server), spread(one)], (many,), [Target(one, 0.8)])
 
 
-SCENARIOS = (READS_ALONE, READS, READS_CROWDED, WRITES, LARGE_READS, _threads(1, 1.5), _threads(32, 4))
+SCENARIOS = (READS_ALONE, READS, READS_CROWDED, WRITES, LARGE_READS, _many(1), _many(16), _threads(1, 1.5), _threads(32, 4))
