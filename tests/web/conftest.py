@@ -27,6 +27,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from forebay import AsyncForebay
+from forebay.demo import xcache
 from forebay.demo.app import create_app
 from forebay.demo.database import open_database
 from forebay.demo.settings import database_url
@@ -194,7 +195,7 @@ Open = Callable[..., contextlib.AbstractAsyncContextManager[Api]]
 @contextlib.asynccontextmanager
 async def open_api(redis: str, database: str, prefix: str = "") -> AsyncIterator[Api]:
     engine = open_database(database_url(database))
-    bay = AsyncForebay(redis, prefix=prefix, required=False)
+    bay = AsyncForebay(redis, prefix=prefix, required=False, on_operation=xcache.note)
     app = create_app(bay, engine)
     transport = httpx.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://demo") as client:

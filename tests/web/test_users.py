@@ -6,7 +6,9 @@ from datetime import datetime
 
 import pytest
 
-from forebay.demo.users import Users
+from forebay.cache.entry import read_entry
+from forebay.demo.models import User
+from forebay.demo.users import CACHING, Users
 
 ADA = {"email": "ada@example.org", "name": "Ada"}
 BOB = {"email": "bob@example.org", "name": "Bob"}
@@ -20,8 +22,32 @@ async def test_a_read_misses_then_hits(api, prefix):
     assert set(first.json()) == {"id", "email", "name", "created_at"}
     assert datetime.fromisoformat(first.json()["created_at"]).utcoffset().total_seconds() == 0
     assert len(api.asked()) == 1
-    assert json.loads(await api.bay.execute("GET", f"{prefix}user:1")) == first.json()
-    assert 899_000 - 5_000 < await api.bay.execute("PTTL", f"{prefix}user:1") <= 900_000
+    assert await stored(api, f"{prefix}user:1") == first.json()
+    assert 890 < await api.bay.cache("user", type=User | None, **CACHING).ttl(1) <= 900
+    assert 4_490_000 < await api.bay.execute("PTTL", f"{prefix}user:1") <= 4_500_000, "and an hour more, should the database be away"
+
+
+async def stored(api, name):
+    """Return what is stored, under its envelope."""
+    return json.loads(read_entry(await api.bay.execute("GET", name)).payload)
+
+
+async def test_what_is_read_often_is_held_near(api):
+    answers = [(await api.get("/users/1")).headers["X-Cache"] for _ in range(4)]
+    assert answers == ["MISS", "HIT", "NEAR", "NEAR"]
+    await api.put("/users/1", ADA)
+    assert [(await api.get("/users/1")).headers["X-Cache"] for _ in range(3)] == ["MISS", "HIT", "NEAR"]
+
+
+async def test_past_its_time_a_value_is_served_while_it_is_refreshed(api):
+    await api.get("/users/1")
+    api.asked()
+    await api.bay.cache("user", type=User | None, **CACHING).mark_stale(1)
+    assert (await api.get("/users/1")).headers["X-Cache"] == "STALE"
+    async with asyncio.timeout(5):
+        while (await api.get("/users/1")).headers["X-Cache"] == "STALE":
+            await asyncio.sleep(0.005)
+    assert len(api.asked()) == 1
 
 
 async def test_a_new_user_is_written_through(api, prefix):
@@ -30,7 +56,7 @@ async def test_a_new_user_is_written_through(api, prefix):
     assert created.status_code == 201
     assert created.headers["Location"] == f"/users/{user_id}"
     assert user_id == 13, "the ids go on after the twelve examples"
-    assert json.loads(await api.bay.execute("GET", f"{prefix}user:{user_id}")) == created.json()
+    assert await stored(api, f"{prefix}user:{user_id}") == created.json()
     api.asked()
     read = await api.get(created.headers["Location"])
     assert (read.headers["X-Cache"], read.json()) == ("HIT", created.json())
@@ -44,7 +70,7 @@ async def test_an_unknown_user_is_remembered_briefly_and_visible_once_created(ap
     assert (first.status_code, first.headers["X-Cache"]) == (404, "MISS")
     assert (second.status_code, second.headers["X-Cache"]) == (404, "HIT")
     assert len(api.asked()) == 1
-    assert 0 < await api.bay.execute("PTTL", f"{prefix}user:13") <= 30_000
+    assert 0 < await api.bay.cache("user", type=User | None, **CACHING).ttl(13) <= 30
     assert (await api.get("/users/13/posts")).status_code == 404
     assert (await api.post("/users", ADA)).json()["id"] == 13
     assert (await api.get("/users/13")).json()["name"] == "Ada"
@@ -67,8 +93,8 @@ async def test_a_deleted_user_takes_its_posts_along(api, prefix):
     await api.get("/users/11/posts")
     gone = await api.delete("/users/1")
     assert (gone.status_code, gone.headers["X-Cache"], gone.content) == (204, "INVALIDATED", b"")
-    assert await api.bay.execute("EXISTS", f"{prefix}user:1", f"{prefix}user:1:posts") == 0
-    assert await api.bay.execute("EXISTS", f"{prefix}user:11:posts") == 1, "the pattern of user 1 is not that of user 11"
+    assert await api.bay.execute("EXISTS", f"{prefix}user:1") == 0
+    assert (await api.get("/users/11/posts")).headers["X-Cache"] in ("HIT", "NEAR"), "the tag of user 1 is not that of user 11"
     assert (await api.get("/users/1")).status_code == 404
     assert (await api.get("/users/1/posts")).status_code == 404
     async with api.engine.connect() as connection:
@@ -177,7 +203,7 @@ async def test_posts_are_listed_from_the_cache_until_there_is_a_new_one(api, pre
     assert (first.headers["X-Cache"], second.headers["X-Cache"]) == ("MISS", "HIT")
     assert first.json() == second.json() != []
     assert set(first.json()[0]) == {"id", "user_id", "title", "body", "created_at"}
-    assert json.loads(await api.bay.execute("GET", f"{prefix}user:3:posts")) == first.json()
+    assert await stored(api, f"{prefix}user:3:posts") == first.json()
     created = await api.post("/users/3/posts", {"title": "New", "body": "Line 1\nLine 2"})
     assert (created.status_code, created.headers["X-Cache"]) == (201, "INVALIDATED")
     third = await api.get("/users/3/posts")

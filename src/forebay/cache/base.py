@@ -170,17 +170,16 @@ class CacheBase(Generic[T]):
 
     # a look at one entry
 
-    def _held(self, name: str, key: Key, operation: str) -> Held | None:
-        """Return what the near tier holds, if it may be used."""
-        near, tally = self._near, self._tally
-        held = None if near is None else near.lookup(name)
+    def _held(self, name: str) -> Held | None:
+        """Return what the near tier holds, if it may be used, and nobody listens."""
+        near = self._held_near
+        if near is None:
+            return None
+        held = near(name)
         if held is None or not self._may_use(held):
             return None
         held.seen = True
-        if tally.tell is None:
-            tally.near_hits += 1
-        else:
-            tally.hit_near(operation, key)
+        self._tally.near_hits += 1
         return held
 
     def _may_use(self, held: Held) -> bool:

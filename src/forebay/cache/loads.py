@@ -66,7 +66,9 @@ class CacheLoads(CacheInvalidation[T]):
             except self._failures:  # no bare value
                 seen = await self._judge(data, name, key)
         else:
-            held = self._held(name, key, "get_or_set")
+            held = self._held(name)
+            if held is None and self._tally.tell is not None:
+                held = self._held_told(name, key, "get_or_set")
             if held is not None:
                 return self._value_of(held, name)
             seen = await self._look_up(name, key)

@@ -68,7 +68,7 @@ class CacheReads(CacheBase[T]):
             self._tally.hits += 1
             return value
         if self._tally.tell is not None:
-            held = self._held(name, key, "get")
+            held = self._held_told(name, key, "get")
             if held is not None:
                 return self._value_of(held, name)
         seen = await self._live(name, key, "get")
@@ -111,8 +111,9 @@ class CacheReads(CacheBase[T]):
         wanted = dict(zip(asked, names, strict=True))
         found = {}
         missing: dict[Key, str] = {}
+        quiet = self._tally.tell is None
         for key, name in wanted.items():
-            held = self._held(name, key, operation)
+            held = self._held(name) if quiet else self._held_told(name, key, operation)
             if held is None:
                 missing[key] = name
             else:
@@ -226,6 +227,15 @@ class CacheReads(CacheBase[T]):
         if self._freshness.sliding:
             self._slide(name, seen)
         return seen
+
+    def _held_told(self, name: str, key: Key, operation: str) -> Held | None:
+        """Do as `_held`, and tell: for a cache to which somebody listens."""
+        held = None if self._near is None else self._near.lookup(name)
+        if held is None or not self._may_use(held):
+            return None
+        held.seen = True
+        self._tally.hit_near(operation, key)
+        return held
 
     async def _get_again(self, error: Unavailable, key: Key, name: str) -> bytes | None:
         try:

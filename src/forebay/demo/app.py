@@ -26,12 +26,12 @@ logger: Final = logging.getLogger("forebay.demo")
 
 _DESCRIPTION: Final = (
     "Users and posts in a database, with Forebay in front of it. The header `X-Cache` says what the cache did: "
-    "`HIT`, `MISS`, `INVALIDATED` or `INVALIDATION-FAILED`."
+    "`NEAR` (this process held it), `HIT`, `STALE` or `MISS`; `INVALIDATED` or `INVALIDATION-FAILED`."
 )
 
 
 def create_app(bay: AsyncForebay, engine: AsyncEngine) -> FastAPI:
-    """Return the users API on *bay* and *engine*. Entering its lifespan prepares the database and connects the bay."""
+    """Return the users API on *bay*, made with ``on_operation=note``, and *engine*. Entering its lifespan makes both ready."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -44,9 +44,12 @@ class CacheNumbers(BaseModel):
     """What one namespace counted since the start."""
 
     hits: int
+    near_hits: int
+    stale: int
     misses: int
     loads: int
     load_errors: int
+    refused_fills: int
     errors: int
     hit_rate: float
 

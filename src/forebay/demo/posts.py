@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from fastapi import APIRouter, Response
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -11,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from ..bay import AsyncForebay
 from .models import Post, PostIn, PostRow, UserId
-from .users import LIFETIME, Users, unknown_user
-from .xcache import HEADER, ReadThrough, invalidated
+from .users import CACHING, Users, tag_of, unknown_user
+from .xcache import HEADER, Outcome, ReadThrough, invalidated
 
 __all__ = ["Posts", "posts_router"]
 
@@ -27,13 +25,13 @@ class Posts:
     def __init__(self, sessions: async_sessionmaker[AsyncSession], bay: AsyncForebay, users: Users) -> None:
         self._sessions = sessions
         self._users = users
-        self._cache = bay.cache("user", type=list[Post], ttl=LIFETIME)
+        self._cache = bay.cache("user", type=list[Post], **CACHING)
         self._reads = ReadThrough(self._cache)
 
-    async def find(self, user_id: int) -> tuple[list[Post], Literal["HIT", "MISS"]] | None:
-        """Return a user's posts, oldest first, and whether Redis or the database knew them; None if there is no such user."""
+    async def find(self, user_id: int) -> tuple[list[Post], Outcome] | None:
+        """Return a user's posts, oldest first, and who knew them; None if there is no such user."""
         try:
-            return await self._reads.find(_key(user_id), lambda: self._load(user_id))
+            return await self._reads.find(_key(user_id), lambda: self._load(user_id), [tag_of(user_id)])
         except _NoSuchUser:
             return None
 

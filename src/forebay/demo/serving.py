@@ -24,6 +24,7 @@ from .app import create_app
 from .database import cause_of, open_database
 from .ending import Ending
 from .settings import DemoSettings, where_is
+from .xcache import note
 
 
 class CannotStart(Exception):
@@ -66,7 +67,7 @@ def _run(settings: DemoSettings, ending: Ending, opened: ExitStack) -> None:
         redis = Settings.from_url(server.url)
     else:
         redis = settings.redis
-    bay = AsyncForebay(settings=redis, required=False)
+    bay = AsyncForebay(settings=redis, required=False, on_operation=note)
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_serve(settings, ending, listener, database, bay))
 
