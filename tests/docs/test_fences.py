@@ -89,3 +89,11 @@ def test_every_cache_operation_is_documented():
     page = (ROOT / "docs" / "cache.md").read_text()
     for operation in [name for name in dir(Cache) if not name.startswith("_") and name != "namespace"]:
         assert re.search(rf"\b{operation}\(", page) or f"`{operation}" in page, operation
+
+
+def test_every_session_operation_and_option_is_documented():
+    from forebay import SessionOptions, Sessions
+
+    page = (ROOT / "docs" / "sessions.md").read_text()
+    for name in [*(name for name in dir(Sessions) if not name.startswith("_")), *SessionOptions.__annotations__]:
+        assert f"`{name}" in page or f".{name}(" in page, name
