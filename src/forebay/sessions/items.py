@@ -46,7 +46,7 @@ class Items(MutableMapping[str, Any]):
     ) -> None:
         self._token = token
         self._record = record
-        self._prefix = prefix
+        self._key = f"{Keys(prefix, token.tag).base}{token.digest}"
         self._coding = coding
         self._report = report
         self._values: dict[str, Any] = {}
@@ -66,7 +66,12 @@ class Items(MutableMapping[str, Any]):
     @property
     def modified(self) -> bool:
         """Whether a `save` would store something."""
-        return bool(self.changes())
+        if self._assigned or self._removed:
+            return True
+        for field, value in self._values.items():  # a loop, as this is asked twice for each request
+            if type(value) not in _SIMPLE and _mark(value) != self._seen_as[field]:
+                return True
+        return False
 
     def __getitem__(self, name: str) -> Any:
         return self._read(field_of(name), name)
@@ -105,18 +110,17 @@ class Items(MutableMapping[str, Any]):
         Raises:
             EncodeError: an item cannot be stored; the message names it.
         """
-        key = Keys(self._prefix, self._token.tag).of(self._token.digest)[0]
         changes = Changes({}, sorted(self._removed - self._values.keys()), {})
         for field, value in self._values.items():
             if field in self._assigned or (type(value) not in _SIMPLE and _mark(value) != self._seen_as[field]):
-                self._put(changes, key, field, value)
+                self._put(changes, self._key, field, value)
         if changes:
             changes.removed += [field for field in self._ended if field not in changes.put]
         return changes
 
     def everything(self, token: Token) -> Changes:
         """Return all items as they are now, encoded for another *token*."""
-        key = Keys(self._prefix, token.tag).of(token.digest)[0]
+        key = self._key.replace(f"{{{self._token.tag}}}:{self._token.digest}", f"{{{token.tag}}}:{token.digest}")
         changes = Changes({}, [], {})
         for field in self._fields():
             try:
@@ -166,7 +170,7 @@ class Items(MutableMapping[str, Any]):
         if data is None or field in self._removed:
             raise KeyError(name)
         try:
-            value = self._coding.decode(data, f"{Keys(self._prefix, self._token.tag).of(self._token.digest)[0]}:{field}")
+            value = self._coding.decode(data, f"{self._key}:{field}")
         except self._coding.failures as error:
             self._report(name, error)
             raise KeyError(name) from error

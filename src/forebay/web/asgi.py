@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Literal
 
 from ..errors import AuthenticationRequired, SessionGone, SettingsError, Unavailable
@@ -94,14 +95,11 @@ class _Session(RequestSession):
     goes_on = False  # where the store is away
 
     def __init__(self, sessions: SessionsCore, presented: str | None, scope: Scope) -> None:
-        super().__init__(sessions, presented, Device())
-        self._scope = scope
+        super().__init__(sessions, presented, partial(_device_of, scope))
         self.failure: Unavailable | None = None
 
     async def load(self) -> Any:
         """See `RequestSession.load`."""
-        if self.loaded is None:
-            self._device = _device_of(self._scope)
         try:
             return await super().load()
         except Unavailable as error:
@@ -120,7 +118,7 @@ class _Anonymous(_Session):
             return await super().load()
         except Unavailable:
             if self.loaded is None:
-                self._session = self._sessions.begin(device=self._device)
+                self._session = self._sessions.begin(device=self._device())
             return self._session
 
 

@@ -6,7 +6,7 @@ Until `load` was awaited it refuses to be looked at: a mapping that is empty bec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, Final
 
 from ..errors import AuthenticationRequired, SessionGone, SessionNotFound, UsageError
@@ -22,7 +22,7 @@ _NOT_LOADED: Final = "the session of this request has not been loaded: await req
 class RequestSession(MutableMapping[str, Any]):
     """A mapping, once loaded; `login`, `logout` and `save` for those who need them."""
 
-    def __init__(self, sessions: SessionsCore, presented: str | None, device: Device) -> None:
+    def __init__(self, sessions: SessionsCore, presented: str | None, device: Callable[[], Device]) -> None:
         self._sessions = sessions
         self._device = device
         self._loading: asyncio.Task[Session] | None = None
@@ -52,9 +52,9 @@ class RequestSession(MutableMapping[str, Any]):
                 if self._loading is None:
                     self.prefetch()
                 assert self._loading is not None  # noqa: S101 - prefetch made it
-                found = await asyncio.shield(self._loading)
+                found = await self._loading  # who cancels this request cancels its question
             except SessionNotFound:
-                found = self._sessions.begin(device=self._device)
+                found = self._sessions.begin(device=self._device())
             if self._session is None:
                 self._session = found
         return self._session
@@ -84,11 +84,11 @@ class RequestSession(MutableMapping[str, Any]):
         session = await self.load()
         if session.version:
             try:
-                new = await self._sessions.regenerate(session, user_id=user_id, device=self._device, remember_me=remember_me)
+                new = await self._sessions.regenerate(session, user_id=user_id, device=self._device(), remember_me=remember_me)
             except SessionGone:  # it ended while the user typed: what was in it is gone, and the user is who they are
-                new = await self._sessions.create(user_id, None, self._device, remember_me=remember_me)
+                new = await self._sessions.create(user_id, None, self._device(), remember_me=remember_me)
         else:
-            new = await self._sessions.create(user_id, dict(session), self._device, remember_me=remember_me)
+            new = await self._sessions.create(user_id, dict(session), self._device(), remember_me=remember_me)
         new.authenticated()
         await self._sessions.save(new)
         self._session, self.ended = new, False
@@ -103,7 +103,7 @@ class RequestSession(MutableMapping[str, Any]):
         session = await self.load()
         if session.version:
             await self._sessions.destroy(session.id)
-        self._session = self._sessions.begin(device=self._device)
+        self._session = self._sessions.begin(device=self._device())
         self.ended = True
 
     async def rotate(self) -> Session:
