@@ -126,9 +126,7 @@ def main() -> None:
     chosen = options.parse_args()
     with EmbeddedServer(port=0) as one, EmbeddedServer(port=0) as two:
         urls = {"bare": one.url, "forebay": one.url, "starsessions": two.url}
-        print(
-            f"{CONNECTIONS} connections, medians of {chosen.rounds} rounds of {chosen.seconds:g} s; ratios are medians of each round's own\n"
-        )
+        print(f"{CONNECTIONS} connections, medians of {chosen.rounds} rounds of {chosen.seconds:g} s; ratios are those of each round\n")
         results: dict[tuple[str, str], list[tuple[float, float]]] = {}
         with (
             application("bare", urls["bare"]) as bare,

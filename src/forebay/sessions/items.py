@@ -68,7 +68,7 @@ class Items(MutableMapping[str, Any]):
         """Whether a `save` would store something."""
         if self._assigned or self._removed:
             return True
-        for field, value in self._values.items():  # a loop, as this is asked twice for each request
+        for field, value in self._values.items():  # noqa: SIM110 - asked twice for each request, and a loop is quicker
             if type(value) not in _SIMPLE and _mark(value) != self._seen_as[field]:
                 return True
         return False
