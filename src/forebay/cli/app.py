@@ -7,9 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from .bench import bench
 from .cache import cache_commands
 from .ending import guarded
+from .entries import explain_entry, get, keys, ttl
+from .invalidate import invalidate
 from .ping import ping
+from .server import stats
 from .warm import warm
 
 __all__ = ["app", "run"]
@@ -25,7 +29,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(guarded(ping))
+app.command()(guarded(get))
+app.command()(guarded(ttl))
+app.command()(guarded(keys))
+app.command("explain")(guarded(explain_entry))
+app.command()(guarded(invalidate))
 app.command()(guarded(warm))
+app.command()(guarded(stats))
+app.command()(guarded(bench))
 app.add_typer(cache_commands, name="cache")
 
 

@@ -8,7 +8,7 @@ import typer
 
 from ..settings import Settings
 
-__all__ = ["NamespaceArgument", "PrefixOption", "UrlOption", "settings_for"]
+__all__ = ["JsonOption", "NamespaceArgument", "PrefixOption", "UrlOption", "settings_for"]
 
 UrlOption = Annotated[
     str | None,
@@ -21,6 +21,7 @@ UrlOption = Annotated[
     ),
 ]
 PrefixOption = Annotated[str, typer.Option("--prefix", help="What the application gives its bay as prefix=: it stands before every key.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 NamespaceArgument = Annotated[str, typer.Argument(metavar="NAMESPACE", help="The cache's namespace, as in bay.cache(NAMESPACE).")]
 
 
