@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,11 +16,6 @@ import pytest
 from ..bay import AsyncForebay, Forebay
 from ..wire.embedded import EmbeddedServer
 from .outage import Outage
-
-try:
-    from pytest_asyncio import fixture as asyncio_fixture
-except ModuleNotFoundError:  # then no test is run by it
-    asyncio_fixture = pytest.fixture
 
 __all__ = [
     "forebay_bay",
@@ -31,6 +26,14 @@ __all__ = [
     "forebay_sync_bay",
     "forebay_url",
 ]
+
+_asyncio_fixture: Callable[[Callable[..., AsyncIterator[AsyncForebay]]], Any] = pytest.fixture
+try:
+    import pytest_asyncio
+except ModuleNotFoundError:  # then no test is run by it, and nobody asks for its fixture
+    pass
+else:
+    _asyncio_fixture = pytest_asyncio.fixture
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +97,7 @@ def forebay_bay(request: pytest.FixtureRequest, forebay_route: str, forebay_pref
     return bay
 
 
-@asyncio_fixture
+@_asyncio_fixture
 async def _forebay_bay_of_asyncio(forebay_route: str, forebay_prefix: str) -> AsyncIterator[AsyncForebay]:
     async with AsyncForebay(forebay_route, prefix=forebay_prefix) as bay:
         yield bay

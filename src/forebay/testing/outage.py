@@ -92,7 +92,8 @@ class Outage:
         self._pairs: list[tuple[_Way, _Way]] = []
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
-        self._woken.setblocking(False)
+        self._woken.settimeout(0)
+        self._selector.register(self._woken, selectors.EVENT_READ)
         self._listener: socket.socket | None = None
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
@@ -205,8 +206,6 @@ class Outage:
         self._listener = _bound(self._reserved.getsockname()[1])
         self._listener.listen(512)
         self._selector.register(self._listener, selectors.EVENT_READ)
-        if self._woken not in (key.fileobj for key in self._selector.get_map().values()):
-            self._selector.register(self._woken, selectors.EVENT_READ)
 
     def _unlisten(self) -> None:
         if self._listener is not None:
@@ -226,7 +225,7 @@ class Outage:
             return
         for one in (client, server):
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            one.setblocking(False)
+            one.settimeout(0)
         pair = _Way(client, server, replies=False), _Way(server, client, replies=True)
         self._pairs.append(pair)
         for way in pair:
@@ -283,7 +282,7 @@ def _bound(port: int) -> socket.socket:
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     one.bind(("127.0.0.1", port))
-    one.setblocking(False)
+    one.settimeout(0)
     return one
 
 
