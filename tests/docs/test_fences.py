@@ -97,3 +97,13 @@ def test_every_session_operation_and_option_is_documented():
     page = (ROOT / "docs" / "sessions.md").read_text()
     for name in [*(name for name in dir(Sessions) if not name.startswith("_")), *SessionOptions.__annotations__]:
         assert f"`{name}" in page or f".{name}(" in page, name
+
+
+def test_every_cache_option_is_documented_with_an_example():
+    from forebay import CacheOptions
+
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    examples = "\n".join("\n".join(fences(page, "python")) for page in PAGES)
+    for option in CacheOptions.__annotations__:
+        assert re.search(rf"`{option}[`=]", pages), option
+        assert f"{option}=" in examples, f"{option} has no example that runs"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 import forebay.testing
-from forebay import CacheMiss, Forebay, InvalidDuration, SessionNotFound, SettingsError, Unavailable
+from forebay import CacheMiss, Forebay, InvalidDuration, SessionNotFound, SettingsError, TooManySessions, Unavailable
 from forebay.testing import Outage, assert_loads, moved_clock
 
 
@@ -74,13 +74,15 @@ async def test_what_is_stored_after_a_step_lives_its_whole_life(either, advance)
 
 
 async def test_a_tag_outlives_every_entry_that_has_it(either, advance):
-    cache = either.cache("c", ttl="30d")
-    await cache.get_or_set("k", lambda: 1, tags=["t"])
-    for _ in range(4):
-        await advance("2d")
-    assert await cache.get("k") == 1
+    cache = either.cache("c", ttl="12h")
+    await cache.get_or_set("a", lambda: 1, tags=["t"])
+    await advance("11h")
+    assert await cache.get("a") == 1
+    await cache.set("b", 2, tags=["t"], ttl="23h")  # for as long as the process knows the tag's version to live
+    await advance("14h")
+    assert await cache.get("b") == 2
     await cache.invalidate_tags("t")
-    assert await cache.get("k") is None
+    assert await cache.get("b") is None
 
 
 async def test_a_lease_that_nobody_holds_ends_with_its_time(either, advance, prefix):
@@ -99,6 +101,17 @@ async def test_what_is_near_is_no_older_than_the_clock(either, advance):
     assert real(either).stats().caches["c"].near_hits, "it was near"
     await advance("16m")
     assert await cache.get("k") is None
+
+
+async def test_nothing_is_near_after_a_step(either, advance):
+    cache = either.cache("c", ttl=None, near=10)
+    await cache.set("ever", 1)
+    while not cache.stats().near_hits:
+        await cache.get("ever")
+    await advance("1s")
+    near = cache.stats().near_hits
+    assert await cache.get("ever") == 1
+    assert cache.stats().near_hits == near, "the server was asked again"
 
 
 async def test_a_strict_near_tier_stays_on_its_roll(either, advance, prefix):
@@ -147,6 +160,16 @@ async def test_sessions_end_when_idle_and_at_their_absolute_end(either, advance)
     await advance("30m")
     with pytest.raises(SessionNotFound):
         await sessions.load(idle.id)
+
+
+async def test_a_session_that_ended_takes_no_place(either, advance):
+    sessions = either.sessions(idle_timeout="30m", absolute_timeout="12h", max_per_user=1, when_full="refuse")
+    await sessions.create(1)
+    await advance("29m")
+    with pytest.raises(TooManySessions):
+        await sessions.create(1)
+    await advance("2m")
+    assert (await sessions.create(1)).user_id == "1"
 
 
 async def test_other_prefixes_keep_their_time(advance, url, make_either, prefix):
@@ -319,6 +342,7 @@ async def test_loads_are_counted_with_their_keys(either):
         await other.get_or_set(7, lambda: 1)
     with assert_loads(counted, 1), pytest.raises(ZeroDivisionError):
         await cache.get_or_set("n", lambda: 1 / 0)
+    assert getattr(counted, "_core", counted)._tally.tell is None, "nobody listens any more"
 
 
 async def test_loads_of_caches_that_are_made_within_the_block_count(either):
