@@ -247,6 +247,21 @@ async def test_all_sessions_of_a_user_end_at_once(either):
         await sessions.load(spared.id)
 
 
+async def test_a_revoked_session_comes_back_by_no_way(either):
+    """Its hash is there until its time ends; no operation may take that for life."""
+    sessions = either.sessions()
+    copies = [await sessions.create(1, {"a": 1}) for _ in range(3)]
+    await sessions.destroy_for(1)
+    with pytest.raises(SessionGone):
+        await sessions.regenerate(copies[0])
+    with pytest.raises(SessionGone):
+        await sessions.regenerate(copies[1], user_id=2)
+    with pytest.raises(SessionGone):
+        await sessions.regenerate(copies[1], user_id=2, grace="1m")
+    assert not await sessions.destroy(copies[2].id)
+    assert await sessions.list_for(1) == await sessions.list_for(2) == []
+
+
 async def test_who_was_spared_once_is_not_spared_twice(either):
     sessions = either.sessions()
     one, two = await sessions.create(1), await sessions.create(1)

@@ -133,11 +133,18 @@ return {1, version, now}
 # ARGV: digest.
 TOUCH: Final = Script(_FOUND + "prolong()\nreturn {1, tonumber(meta[1]), now}\n")
 
-# ARGV: digest, milliseconds that it may still be read. It ends then at the latest, and is changed and prolonged no more.
+# ARGV: digest, milliseconds that it may still be read. It ends then at the latest, and is changed and prolonged no more. What was
+# revoked is there no more, whatever is left of it.
 LEAVE: Final = Script(
-    """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+    _COMMON
+    + """
+local meta = redis.call('HMGET', KEYS[1], '#u', '#e', '#g')
 redis.call('ZREM', KEYS[2], ARGV[1])
+if not meta[1] then return 0 end
+if meta[1] ~= '' and not alive(redis.call('GET', KEYS[3]), meta[2], ARGV[1]) then
+  redis.call('UNLINK', KEYS[1])
+  return 0
+end
 if ARGV[2] == '0' then return redis.call('UNLINK', KEYS[1]) end
 redis.call('HSET', KEYS[1], '#g', 1)
 if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
