@@ -25,7 +25,7 @@ KEYS = 16
 QUICK = "?read_timeout=300ms&dial_timeout=300ms&write_timeout=300ms"
 LONGEST_CALL = 2.0  # 0.3 s to read and 0.3 s to dial; the rest is for a machine that has other work
 FAULT_LASTS = 0.5  # with the round that follows: longer than a connection may be silent
-HEALED_WITHIN = 1.0
+HEALED_WITHIN = 1.5  # 0.4 s of an open breaker and 0.3 s to dial; the rest, as above, is for a machine that has other work
 
 FAULTS = {
     "replies late": Delay(to_client=0.02),

@@ -81,14 +81,14 @@ async def test_one_that_raises_is_reported_and_disturbs_nobody(make_either, url,
     def bad(key):
         raise ZeroDivisionError
 
+    listen(cache, heard)  # first: the first callback of all is told that the listener has begun, a later one may be too late for it
     getattr(cache, "wrapped", cache).on_invalidated(bad)
-    listen(cache, heard)
     await heard.has(None)
     for number in range(3):
         await cache.set(number, 1)
         await heard.has(str(number))
     assert {type(event) for event in events} == {CallbackFailed}
-    assert len(events) >= 4
+    assert len(events) >= 3
     assert "user" in events[0].describe()
     with pytest.raises(InvalidKey):
         getattr(cache, "wrapped", cache).on_invalidated(None)
