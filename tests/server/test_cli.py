@@ -1,5 +1,6 @@
 """The command line against a real server: what it prints, where, which exit code it ends with, and what it never prints."""
 
+import json
 import os
 import pty
 import re
@@ -347,6 +348,12 @@ def test_a_terminal_sees_a_bar_and_a_pipe_sees_none(url, prefix):
     piped = run(*words)
     assert (piped.returncode, piped.stderr) == (0, "")
     assert "\x1b" not in piped.stdout
+
+
+def test_the_counts_of_a_warming_are_there_for_programs(called):
+    told = json.loads(called("jobs:keys", "--loader", "jobs:load", "--json").stdout)
+    assert told.pop("seconds") > 0
+    assert told == {"namespace": "user", "loaded": 30, "skipped": 0, "failed": 0, "resumed": 0}
 
 
 # cache

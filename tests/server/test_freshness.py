@@ -56,9 +56,10 @@ async def test_a_stale_value_is_served_while_one_caller_refreshes(either, advanc
     await cache.set("k", "old")
     await advance("2m")
     assert await cache.get("k") is None, "a plain read returns what is fresh"
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     def load():
+        begun.set()
         assert go_on.wait(5)
         return "new"
 
@@ -67,6 +68,7 @@ async def test_a_stale_value_is_served_while_one_caller_refreshes(either, advanc
 
     loader = load if real(cache) is not cache else load_later
     assert await cache.get_or_set("k", loader) == "old"
+    assert await asyncio.to_thread(begun.wait, 5), "the refresh takes its lease in the background, and then loads"
     for each in (cache, other):
         assert await each.get_or_set("k", lambda: pytest.fail("a second load")) == "old"
     go_on.set()

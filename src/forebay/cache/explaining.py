@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
+from ..codecs.coding import MAX_BYTES
+from ..codecs.fingerprint import fingerprint
 from .entry import NOBODY, Malformed, Versions, is_enveloped, is_placeholder, read_entry
 
-__all__ = ["Explanation", "codec_of", "explain", "payload_of", "recorded", "shown"]
+__all__ = ["Explanation", "Version", "codec_of", "explain", "in_json", "payload_of", "recorded"]
+
+_SEALED: Final = "aes-256-gcm"  # what `codecs.sealed` calls itself: importing it would need the extra
+_ZSTD_FRAME: Final = b"\x28\xb5\x2f\xfd"
+_LOADER: Final = "the loader"
+_HOLDER: Final = "whoever holds the lease; others wait"
+_UNKNOWN: Final = "sealed, or unknown"
+_EITHER: Final = "JSON or msgpack: its one byte is a number in both"
+
+
+class Version(Struct, frozen=True):
+    """A version that an entry recorded, and what it is now; both in hexadecimal, None where it is gone."""
+
+    state: str
+    recorded: str
+    current: str | None
 
 
 class Explanation(Struct, frozen=True):
@@ -25,35 +44,42 @@ class Explanation(Struct, frozen=True):
     memory: int | None = None
     fresh_for: float | None = None
     kept_for: float | None = None
+    fresh_until: str | None = None
     leased_for: float | None = None
+    lease: str | None = None
     load_seconds: float | None = None
     fingerprint: str | None = None
-    versions: dict[str, str] = {}
+    versions: dict[str, Version] = {}
+
+    @property
+    def readable(self) -> bool:
+        """Whether a read may answer with it: it is neither missing nor dead, nor a placeholder or damaged."""
+        return self.served_from not in (_LOADER, _HOLDER)
 
 
 def explain(key: str, data: bytes | None, left: int, now: float, current: Mapping[str, bytes | None], memory: int | None) -> Explanation:
     """Say what *data* is, read *now* (milliseconds of the server) with *left* milliseconds to live, given the *current* versions."""
     kept = None if left < 0 else left / 1000
     if data is None:
-        return Explanation(key, "missing", "the loader")
+        return Explanation(key, "missing", _LOADER)
     size = len(data)
     if is_placeholder(data):
-        return Explanation(
-            key, "being loaded: a lease is held", "whoever holds the lease; others wait", size=size, memory=memory, leased_for=kept
-        )
+        return Explanation(key, "being loaded: a lease is held", _HOLDER, size=size, memory=memory, leased_for=kept, lease=data[1:].hex())
     if not is_enveloped(data):
-        state = "fresh, bare" if codec_of(data) == "JSON" else "bare, and no JSON: not from this library"
-        return Explanation(key, state, "the server", codec_of(data), size, memory, kept, kept)
+        codec = codec_of(data)
+        if codec != "JSON":
+            return Explanation(key, "bare, and no JSON: no cache reads it", _LOADER, codec, size, memory, kept_for=kept)
+        return Explanation(key, "fresh, bare", "the server", codec, size, memory, kept, kept)
     try:
         entry = read_entry(data)
     except Malformed as error:
-        return Explanation(key, str(error), "the loader", size=size, memory=memory, kept_for=kept)
-    versions = {name: "current" if current.get(name) == version else "changed" for name, version in entry.versions}
+        return Explanation(key, str(error), _LOADER, size=size, memory=memory, kept_for=kept)
+    versions = {name: _compared(version, current.get(name)) for name, version in entry.versions}
     fresh = None if entry.fresh_until == math.inf else (entry.fresh_until - now) / 1000
     leased = (entry.lease_until - now) / 1000 if entry.token != NOBODY and entry.lease_until > now else None
-    dead = [name for name, state in versions.items() if state == "changed"]
+    dead = [name for name, version in versions.items() if version.state != "current"]
     if dead:
-        state, source = f"dead: {', '.join(dead)} changed since", "the loader"
+        state, source = f"dead: {', '.join(dead)} changed since", _LOADER
     elif fresh is None or fresh > 0:
         state, source = "fresh", "the server"
     else:
@@ -62,12 +88,14 @@ def explain(key: str, data: bytes | None, left: int, now: float, current: Mappin
         key=key,
         state=state,
         served_from=source,
-        codec=codec_of(entry.payload),
+        codec=codec_of(entry.payload, entry.fingerprint),
         size=size,
         memory=memory,
         fresh_for=fresh,
         kept_for=kept,
+        fresh_until=_as_time(entry.fresh_until),
         leased_for=leased,
+        lease=None if leased is None else entry.token.hex(),
         load_seconds=entry.load_ms / 1000,
         fingerprint=entry.fingerprint.hex(),
         versions=versions,
@@ -84,49 +112,106 @@ def recorded(data: bytes | None) -> Versions:
         return ()
 
 
-def payload_of(data: bytes) -> bytes | None:
-    """Return the encoded value within *data*; None where there is none, or it cannot be read."""
-    if is_placeholder(data):
-        return None
+def payload_of(data: bytes) -> tuple[bytes, bytes | None]:
+    """Return the encoded value within *data*, and its fingerprint if it has one. Only for what is `Explanation.readable`."""
     if not is_enveloped(data):
-        return data
+        return data, None
+    entry = read_entry(data)
+    return entry.payload, entry.fingerprint
+
+
+def _compared(recorded: bytes, current: bytes | None) -> Version:
+    state = "current" if recorded == current else "gone" if current is None else "changed"
+    return Version(state, recorded.hex(), None if current is None else current.hex())
+
+
+def _as_time(milliseconds: float) -> str | None:
     try:
-        return read_entry(data).payload
-    except Malformed:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError):  # for ever, or as good as that
         return None
 
 
-def codec_of(payload: bytes) -> str:
-    """Return how *payload* was encoded, as far as its bytes tell."""
-    if _json(payload)[0]:
-        return "JSON"
-    if payload[:1] == b"\x00" and _json(payload[1:])[0]:
-        return "JSON, not compressed"
-    if payload[:1] in b"\x01\x02" and b"\x28\xb5\x2f\xfd" in payload[1:9]:
-        return "zstd" + (" with a dictionary" if payload[:1] == b"\x02" else "")
-    try:
-        msgspec.msgpack.decode(payload)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return "sealed, or unknown"
-    return "msgpack"
+def codec_of(payload: bytes, mark: bytes | None = None) -> str:
+    """Return how *payload* was encoded: as its fingerprint *mark* tells, or where that names a type of the application, as its bytes do."""
+    known = _known_marks().get(mark) if mark is not None else None
+    if known is None:
+        return _guessed(payload, enveloped=mark is not None)
+    codec, transforms = known
+    if _SEALED in transforms:
+        return f"{codec}, sealed"
+    return f"{codec}, {_packing(payload)}" if transforms else codec
 
 
-def shown(payload: bytes) -> tuple[bool, Any]:
-    """Return whether the value can be shown without the cache's own options, and the value."""
-    for data in (payload, payload[1:] if payload[:1] == b"\x00" else b""):
-        found, value = _json(data)
-        if found:
-            return True, value
-    codec = codec_of(payload)
-    if codec == "zstd":
+def in_json(payload: bytes, mark: bytes | None = None) -> bytes | None:
+    """Return the value as JSON; None where it cannot be shown without the cache's own options.
+
+    Raises:
+        DecodeError: what is compressed is damaged.
+        SettingsError: it is compressed, and there is no zstd here.
+    """
+    codec = codec_of(payload, mark)
+    if codec in (_UNKNOWN, _EITHER) or codec.endswith(("sealed", "dictionary")):
+        return None
+    if codec.endswith("not compressed"):
+        payload = payload[1:]
+    elif codec.endswith("zstd"):
         from ..codecs.compressed import Compressor
 
-        return _json(Compressor(above=0, dictionary=None, max_bytes=64 * 1024 * 1024).unpack(payload))
-    return (True, msgspec.msgpack.decode(payload)) if codec == "msgpack" else (False, None)
+        payload = Compressor(above=0, max_bytes=MAX_BYTES).unpack(payload)
+    if not codec.startswith("msgpack") and _is_json(payload):
+        return payload
+    return None if codec.startswith("JSON") else _translated(payload)
 
 
-def _json(data: bytes) -> tuple[bool, Any]:
+def _guessed(payload: bytes, *, enveloped: bool) -> str:
+    if enveloped and len(payload) == 1 and payload.isdigit():
+        return _EITHER  # the byte of "1" is msgpack for 49
+    if _is_json(payload):
+        return "JSON"
+    if not enveloped:
+        return _UNKNOWN
+    if len(payload) > 1 and payload[0] == 0:
+        inner = _guessed(payload[1:], enveloped=True)
+        return f"{inner}, not compressed" if inner in ("JSON", "msgpack") else inner
+    if payload[:1] in (b"\x01", b"\x02") and _ZSTD_FRAME in payload[1:9]:
+        return _packing(payload)
+    return "msgpack" if _translated(payload) is not None else _UNKNOWN
+
+
+def _packing(payload: bytes) -> str:
+    return {b"\x00": "not compressed", b"\x02": "zstd with a dictionary"}.get(payload[:1], "zstd")
+
+
+@cache
+def _known_marks() -> dict[bytes, tuple[str, tuple[str, ...]]]:
+    """Fingerprints of caches whose type is one of everybody's."""
+    types = (None, int, str, float, bool, bytes, dict, list)
+    steps = ((), ("zstd",), (_SEALED,), ("zstd", _SEALED))
+    return {
+        fingerprint(codec.lower(), type_, transforms): (codec, transforms)
+        for codec in ("JSON", "msgpack")
+        for type_ in types
+        for transforms in steps
+    }
+
+
+def _is_json(data: bytes) -> bool:
     try:
-        return True, msgspec.json.decode(data)
+        msgspec.json.decode(data)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        return False, None
+        return False
+    return True
+
+
+def _translated(data: bytes) -> bytes | None:
+    try:
+        return msgspec.json.encode(msgspec.msgpack.decode(data), enc_hook=_extension)
+    except (msgspec.DecodeError, ValueError, RecursionError, TypeError):  # TypeError: msgpack has keys that JSON has not
+        return None
+
+
+def _extension(value: Any) -> Any:
+    if isinstance(value, msgspec.msgpack.Ext):
+        return {"extension": value.code, "data": bytes(value.data)}
+    raise TypeError(f"JSON has no {type(value).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from ..bay import Forebay
 from .ending import guarded, refuse
-from .options import NamespaceArgument, PrefixOption, UrlOption, settings_for
+from .options import JsonOption, NamespaceArgument, PrefixOption, UrlOption, settings_for
 
 __all__ = ["cache_commands"]
 
@@ -23,10 +24,11 @@ def delete_matching(
     pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="A glob of keys within the namespace, quoted: '42:*' (* ? [...]).")],
     url: UrlOption = None,
     prefix: PrefixOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Remove the keys of NAMESPACE that match PATTERN, in batches, and print how many there were."""
     with Forebay(settings=settings_for(url), prefix=prefix) as bay:
-        typer.echo(f"{bay.cache(namespace).delete_matching(pattern)} removed")
+        _tell(bay.cache(namespace).delete_matching(pattern), as_json)
 
 
 @cache_commands.command("clear")
@@ -36,6 +38,7 @@ def clear(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     url: UrlOption = None,
     prefix: PrefixOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Remove everything in NAMESPACE, and in those nested below it, and print how many keys there were."""
     settings = settings_for(url)
@@ -46,4 +49,8 @@ def clear(
             refuse(f"this would remove everything under {prefix}{namespace}: at {settings.where}; say --yes if that is meant")
         typer.confirm(f"Remove everything under {prefix}{namespace}: at {settings.where}?", abort=True)
     with bay:
-        typer.echo(f"{cache.clear()} removed")
+        _tell(cache.clear(), as_json)
+
+
+def _tell(count: int, as_json: bool) -> None:
+    typer.echo(json.dumps({"removed": count}) if as_json else f"{count} removed")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import msgspec
 import typer
 
 from ..bay import Forebay
-from ..cache.explaining import Explanation, codec_of, explain, payload_of, recorded, shown
+from ..cache.explaining import Explanation, explain, in_json, payload_of, recorded
+from ..errors import ServerError
 from ..keys import Namespace
 from .ending import FAILED, say
 from .options import JsonOption, NamespaceArgument, PrefixOption, UrlOption, settings_for
@@ -26,15 +27,14 @@ def get(
     """Print the value of KEY. Exit code 1 if there is none that can be shown; what is stale is shown, and said to be."""
     with Forebay(settings=settings_for(url), prefix=prefix) as bay:
         data, what = _looked_up(bay, namespace, key)
-    payload = None if data is None else payload_of(data)
-    if payload is None:
+    if data is None or not what.readable:
         _nothing(f"{namespace}:{key}: {what.state}")
-    there, value = shown(payload)
-    if not there:
-        _nothing(f"{namespace}:{key} is {codec_of(payload)}: it cannot be shown without the cache's own options")
-    if what.state != "fresh" and what.state != "fresh, bare":
-        say(f"{namespace}:{key} is {what.state}")
-    typer.echo(json.dumps(_plain(value), ensure_ascii=False, indent=None if as_json else 2))
+    value = in_json(*payload_of(data))
+    if value is None:
+        _nothing(f"{namespace}:{key} is {what.codec}: it cannot be shown without the cache's own options")
+    if what.state == "stale":
+        say(f"{namespace}:{key} is stale")
+    typer.echo(msgspec.json.format(value, indent=-1 if as_json else 2).decode())
 
 
 def ttl(
@@ -42,8 +42,8 @@ def ttl(
 ) -> None:
     """Print for how many seconds KEY is fresh, and for how many it is kept. Exit code 1 if there is no such entry."""
     with Forebay(settings=settings_for(url), prefix=prefix) as bay:
-        data, what = _looked_up(bay, namespace, key)
-    if data is None or what.leased_for is not None:
+        _, what = _looked_up(bay, namespace, key)
+    if not what.readable:
         _nothing(f"{namespace}:{key}: {what.state}")
     if as_json:
         typer.echo(json.dumps({"fresh_for": what.fresh_for, "kept_for": what.kept_for}))
@@ -72,7 +72,10 @@ def keys(
                 more = True
                 break
             found.append(key)
-    typer.echo(json.dumps({"keys": found, "more": more}, ensure_ascii=False) if as_json else "\n".join(found), nl=bool(found or as_json))
+    typer.echo(
+        json.dumps({"keys": found, "more": more}, ensure_ascii=False) if as_json else "\n".join(map(_printable, found)),
+        nl=bool(found or as_json),
+    )
     if more:
         say(f"there are more than {limit}: raise --limit, or narrow the pattern")
 
@@ -89,9 +92,9 @@ def explain_entry(
     lines = {
         "state": what.state,
         "a read is answered by": what.served_from,
-        "fresh": None if what.codec is None else _lasting(what.fresh_for),
+        "fresh": None if what.codec is None else _lasting(what.fresh_for) + (f", until {what.fresh_until}" if what.fresh_until else ""),
         "kept": None if what.size is None else _lasting(what.kept_for),
-        "leased": None if what.leased_for is None else _lasting(what.leased_for),
+        "leased": None if what.leased_for is None else f"{_lasting(what.leased_for)}, by {what.lease}",
         "load took": None if what.load_seconds is None else f"{what.load_seconds * 1000:.1f} ms",
         "codec": what.codec,
         "size": None if what.size is None else f"{what.size} bytes, {what.memory} in memory",
@@ -101,20 +104,27 @@ def explain_entry(
     for title, text in lines.items():
         if text is not None:
             typer.echo(f"  {title:22} {text}")
-    for name, state in what.versions.items():
-        typer.echo(f"  {'depends on':22} {name} ({state})")
+    for name, version in what.versions.items():
+        now = f"; now {version.current}" if version.state == "changed" else ""
+        typer.echo(f"  {'depends on':22} {name} ({version.state}; recorded {version.recorded}{now})")
 
 
 def _looked_up(bay: Forebay, namespace: str, key: str) -> tuple[bytes | None, Explanation]:
     name = Namespace(bay.prefix, namespace).name(key)
-    replies = bay.pipeline([("GET", name), ("PTTL", name), ("TIME",), ("MEMORY", "USAGE", name)], errors="return")
-    data, left, time, memory = replies
-    if isinstance(data, Exception):
-        raise data
+    replies = bay.pipeline([("GET", name), ("PTTL", name), ("TIME",), ("MEMORY", "USAGE", name), ("TYPE", name)], errors="return")
+    data, left, time, memory, kind = replies
+    memory = memory if isinstance(memory, int) else None
+    if isinstance(data, ServerError) and data.code == "WRONGTYPE":
+        return None, Explanation(
+            key, f"a Redis {kind.decode() if isinstance(kind, bytes) else kind}, and no entry", "the loader", memory=memory
+        )
+    for reply in (data, left, time):
+        if isinstance(reply, Exception):
+            raise reply
     names = [each for each, _ in recorded(data)]
-    current = dict(zip(names, bay.execute("MGET", *(bay.prefix + each for each in names)), strict=True)) if names else {}
+    found = bay.pipeline([("GET", bay.prefix + each) for each in names]) if names else []  # in a cluster they may be on several nodes
     now = int(time[0]) * 1000 + int(time[1]) / 1000
-    return data, explain(key, data, left, now, current, memory if isinstance(memory, int) else None)
+    return data, explain(key, data, left, now, dict(zip(names, found, strict=True)), memory)
 
 
 def names_matching(bay: Forebay, match: str) -> Iterator[str]:
@@ -138,5 +148,6 @@ def _lasting(seconds: float | None) -> str:
     return f"for {seconds:.1f} s" if seconds > 0 else f"no more, since {-seconds:.1f} s"
 
 
-def _plain(value: Any) -> Any:
-    return msgspec.to_builtins(value, str_keys=True)
+def _printable(text: str) -> str:
+    """Return *text* without what would steer the terminal: others may have put names there that Forebay refuses."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

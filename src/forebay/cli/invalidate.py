@@ -28,7 +28,7 @@ def invalidate(
     as_json: JsonOption = False,
 ) -> None:
     """Let entries of NAMESPACE be entries no more, by key, pattern or tag, in every process, and print how many."""
-    wanted, globs, tags = key or [], pattern or [], tag or []
+    wanted, globs, tags = list(dict.fromkeys(key or [])), pattern or [], tag or []
     if not (wanted or globs or tags):
         refuse("say what is to go: --key, --pattern or --tag (and `forebay cache clear` for everything)")
     with Forebay(settings=settings_for(url), prefix=prefix) as bay:
@@ -36,7 +36,7 @@ def invalidate(
         counts: dict[str, int | None] = {}
         if wanted:
             names = [space.name(each) for each in wanted]
-            counts["keys"] = int(bay.execute("EXISTS", *names)) if dry_run else cache.delete(*wanted)
+            counts["keys"] = sum(bay.pipeline([("EXISTS", each) for each in names])) if dry_run else cache.delete(*wanted)
         for each in globs:
             counts[f"pattern {each}"] = sum(1 for _ in names_matching(bay, space.pattern(each))) if dry_run else cache.delete_matching(each)
         if tags and dry_run:
@@ -55,7 +55,7 @@ def invalidate(
 def _tagged(bay: Forebay, space: Namespace, tags: list[str]) -> int:
     """Count the entries that depend on the current version of one of *tags*: nothing lists them, so all are looked at."""
     names = [space.tag(tag) for tag in tags]
-    current = dict(zip(names, bay.execute("MGET", *(space.prefix + name for name in names)), strict=True))
+    current = dict(zip(names, bay.pipeline([("GET", space.prefix + name) for name in names]), strict=True))
     found, batch = 0, []
     for name in names_matching(bay, space.everything()):
         if space.key_in(name) is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
 from typing import Annotated, Any, Final
 
 import typer
+from rich.console import Console
 
 from ..bay import Forebay
 from ..wire.resp import Reply
@@ -15,7 +17,8 @@ from .options import JsonOption, PrefixOption, UrlOption, settings_for
 
 __all__ = ["stats"]
 
-_SAMPLE: Final = 10_000  # keys looked at
+_SAMPLE: Final = 100_000  # keys that the server looks at, of any prefix
+_STEP: Final = 500
 _SHOWN: Final = ("redis_version", "valkey_version", "used_memory_human", "maxmemory_human", "maxmemory_policy", "connected_clients")
 _MORE: Final = (
     "tracking_clients",
@@ -39,6 +42,10 @@ def stats(
     with Forebay(settings=settings_for(url), prefix=prefix) as bay:
         while True:
             found = _read(bay, prefix)
+            if watch is not None and not as_json:
+                if sys.stdout.isatty():
+                    Console().clear()
+                typer.echo(f"{time.strftime('%H:%M:%S')}, every {watch:g} s, Ctrl-C ends")
             typer.echo(json.dumps(found) if as_json else _table(found))
             if watch is None:
                 return
@@ -55,8 +62,8 @@ def _read(bay: Forebay, prefix: str) -> dict[str, Any]:
     cursor, looked = b"0", 0
     match = "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix) + "*"
     while True:
-        cursor, names = bay.execute("SCAN", cursor, "MATCH", match, "COUNT", 500)
-        looked += len(names)
+        cursor, names = bay.execute("SCAN", cursor, "MATCH", match, "COUNT", _STEP)
+        looked += _STEP
         spaces.update(name.decode(errors="replace").removeprefix(prefix).split(":")[0] for name in names)
         if cursor == b"0" or looked >= _SAMPLE:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import re
 import shlex
 import sys
@@ -19,7 +20,7 @@ from ..cache.warmup import WarmReport
 from ..errors import SourceChanged, Unavailable
 from ..settings import Settings
 from .ending import ENDED, FAILED, refuse, say
-from .options import PrefixOption, UrlOption, settings_for
+from .options import JsonOption, PrefixOption, UrlOption, settings_for
 from .progress import Display, in_words
 from .target import find
 
@@ -54,6 +55,7 @@ def warm(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Load and store what is there, too.")] = False,
     url: UrlOption = None,
     prefix: PrefixOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Fill a cache ahead of its readers. What is there already is skipped.
 
@@ -92,7 +94,11 @@ def warm(
     except KeyboardInterrupt:
         say(f"ended; {_how_to_go_on(checkpoint)}")
         raise typer.Exit(ENDED) from None
-    typer.echo(f"{namespace}: {in_words(report)} in {report.seconds:.1f} s")
+    if as_json:
+        counts = {name: getattr(report, name) for name in ("loaded", "skipped", "failed", "resumed", "seconds")}
+        typer.echo(json.dumps({"namespace": namespace, **counts}))
+    else:
+        typer.echo(f"{namespace}: {in_words(report)} in {report.seconds:.1f} s")
     for failure in report.failures:
         typer.echo(f"  {failure.key!r}: {type(failure.error).__name__}: {failure.error}", err=True)
     if report.failed > len(report.failures):
