@@ -22,11 +22,14 @@ aloft: Final[ContextVar[frozenset[Flight]]] = ContextVar("forebay_aloft", defaul
 
 
 class Found:
-    """What a flight brings: encoded bytes. Those ``read`` by it are not for who came aboard after the read was sent."""
+    """What a flight brings: encoded bytes. Those ``read`` by it are not for who came aboard after the read was sent.
+
+    None says that there is a value that stands in for a load which failed elsewhere: each caller looks at it for itself.
+    """
 
     __slots__ = ("packed", "read")
 
-    def __init__(self, packed: bytes, *, read: bool) -> None:
+    def __init__(self, packed: bytes | None, *, read: bool) -> None:
         self.packed = packed
         self.read = read
 

@@ -17,7 +17,7 @@ from ..durations import Duration, to_ms, to_seconds
 from ..errors import MissingTTL, SettingsError
 from .entry import Entry
 
-__all__ = ["Freshness", "FreshnessOptions", "Verdict", "judge", "lifetime"]
+__all__ = ["Freshness", "FreshnessOptions", "Verdict", "judge", "lifetime", "paused"]
 
 
 class FreshnessOptions(TypedDict, total=False):
@@ -136,6 +136,11 @@ def judge(entry: Entry, freshness: Freshness, now: float, draw: float) -> Verdic
     if -left < freshness.stale_while_revalidate:
         return Verdict.REFRESH
     return Verdict.STALE if -left < freshness.grace else Verdict.SPENT
+
+
+def paused(entry: Entry, freshness: Freshness, now: float) -> bool:
+    """Whether somebody's loader failed a moment ago, and *entry* stands in for it without another try."""
+    return not any(entry.token) and entry.lease_until > now and now - entry.fresh_until < freshness.stale_if_error
 
 
 def _milliseconds(name: str, value: Duration | None) -> float:

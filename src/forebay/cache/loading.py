@@ -23,7 +23,7 @@ from ..port.clock import ServerClock
 from ..port.port import Port
 from .entry import NOBODY, Versions, pack_entry
 from .flights import Flight, Flights, Found, aloft
-from .freshness import Freshness, Verdict, judge, lifetime
+from .freshness import Freshness, Verdict, judge, lifetime, paused
 from .leases import Leases
 from .looking import Look, Seen, State
 from .tally import Tally
@@ -128,7 +128,7 @@ class Loading:
         finally:
             if not patient:  # else the load keeps this caller's place, for it goes on
                 self._flights.leave(flight)
-        packed: bytes = found.packed
+        packed: bytes | None = found.packed
         return None if late and found.read else packed
 
     def refresh(self, load: Load, seen: Seen) -> None:
@@ -219,6 +219,8 @@ class Loading:
             seen = await self._look.judge(data, None, load.name, load.key, "get_or_set")
             if seen.state is State.LIVE and await self._good(seen, load):
                 return Found(seen.payload, read=True)
+            if seen.entry is not None and seen.state is State.LIVE and paused(seen.entry, load.freshness, await self._clock.ask()):
+                return Found(None, read=True)  # the load that was waited for has failed
             voided += wait > 0 and seen.token != token
         return None
 

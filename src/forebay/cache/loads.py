@@ -11,7 +11,7 @@ from ..errors import LoaderCancelled, ServerError, Unavailable, UsageError
 from ..events import StaleServed
 from ..keys import Key
 from ..port.port import Reply
-from .freshness import Freshness, FreshnessOptions, Verdict
+from .freshness import Freshness, FreshnessOptions, Verdict, paused
 from .invalidation import CacheInvalidation
 from .loading import Load, Tags
 from .looking import NOTHING, Seen, State
@@ -143,7 +143,7 @@ class CacheLoads(CacheInvalidation[T]):
         stale: T = seen.value
         past = self._clock.now() - seen.entry.fresh_until
         may_err = past < freshness.stale_if_error
-        if may_err and self._failed_lately(seen):
+        if paused(seen.entry, freshness, self._clock.now()):
             if not counted:
                 self._tally.hit("get_or_set", (load.key,), stale=True)
             return stale
@@ -166,8 +166,3 @@ class CacheLoads(CacheInvalidation[T]):
         if not counted:
             self._tally.missed("get_or_set", (load.key,))
         return self._coding.decode(packed, load.name)
-
-    def _failed_lately(self, seen: Seen) -> bool:
-        """Whether somebody's loader failed a moment ago, and asks for a pause."""
-        entry = seen.entry
-        return entry is not None and not any(entry.token) and entry.lease_until > self._clock.now()
