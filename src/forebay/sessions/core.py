@@ -5,29 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from secrets import token_hex
-from time import monotonic
 from typing import Any, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
 from ..codecs.coding import Coding
 from ..durations import Duration, to_ms
-from ..errors import DecodeError, SessionConflict, SessionGone, SessionNotFound, TooManySessions
-from ..events import Reporter, SessionItemLost, SessionUnreadable
+from ..errors import SessionConflict, SessionGone, SessionNotFound, TooManySessions
+from ..events import Reporter, SessionItemLost
 from ..port.clock import ServerClock
-from ..port.port import Port, Reply, raise_refusal
+from ..port.port import Port
 from ..wire.resp import Arg
 from .eviction import EvictionWatch
 from .items import Changes
 from .options import Lifetimes
-from .record import Device, Record, pack_device, read_record, unpack_device
+from .reading import Reading
+from .record import Device, Record, pack_device, unpack_device
 from .scripts import COMMIT, CREATE, LEAVE, REVOKE, TOUCH
 from .session import Session, moment
 from .token import Keys, Token, Tokens, handle_of, user_text
 
 __all__ = ["SessionInfo", "SessionsCore"]
 
-_TOGETHER: Final = 500  # sessions read in one write
 _TOLERANCE: Final = 1000.0  # milliseconds by which the estimate of the server's clock may be wrong
 
 
@@ -45,15 +44,24 @@ class SessionsCore:
     """The sessions of one bay. Get them from `AsyncForebay.sessions` or `Forebay.sessions`."""
 
     def __init__(
-        self, port: Port, prefix: str, reporter: Reporter, clock: ServerClock, lifetimes: Lifetimes, tokens: Tokens, coding: Coding[Any]
+        self,
+        port: Port,
+        prefix: str,
+        reporter: Reporter,
+        clock: ServerClock,
+        lifetimes: Lifetimes,
+        tokens: Tokens,
+        coding: Coding[Any],
+        room: str = "session",
     ) -> None:
         self._port = port
-        self._prefix = prefix
+        self._base = f"{prefix}{room}:"
         self._reporter = reporter
         self._clock = clock
         self._lifetimes = lifetimes
         self._tokens = tokens
         self._coding = coding
+        self._reading = Reading(port, self._base, reporter, clock)
         self._eviction = EvictionWatch(port, reporter)
 
     async def create(
@@ -100,7 +108,7 @@ class SessionsCore:
             Unavailable: it is not known whether there is one. Keep the client's cookie, and answer 503.
         """
         token = self._tokens.read(id)
-        record = await self._read(token)
+        record = await self._reading.read(token)
         now = self._clock.now()
         if record is None or record.expires <= now - _TOLERANCE:  # somebody took its lifetime away
             raise SessionNotFound
@@ -148,7 +156,7 @@ class SessionsCore:
             SessionGone: it ended or was destroyed.
             Unavailable: it may or may not have been prolonged.
         """
-        now = await self._now() if self._clock.due else self._clock.now()
+        now = await self._reading.now()
         if now - session.record.seen < self._lifetimes.touch_every:
             return False
         status, *rest = await TOUCH.run(self._port, self._keys(session.token), [session.token.digest], idempotent=True)
@@ -215,8 +223,8 @@ class SessionsCore:
         Raises:
             Unavailable: they could not be read.
         """
-        keys = Keys(self._prefix, self._tokens.tag(user_text(user_id)))
-        found = await self._all_of(keys)
+        keys = Keys(self._base, self._tokens.tag(user_text(user_id)))
+        found = await self._reading.all_of(keys)
         found.sort(key=lambda pair: pair[1].seen, reverse=True)
         return [
             SessionInfo(handle_of(digest), record.device, moment(record.created), moment(record.seen), moment(record.expires))
@@ -229,7 +237,7 @@ class SessionsCore:
         Raises:
             Unavailable: it may still be there.
         """
-        keys = Keys(self._prefix, self._tokens.tag(user_text(user_id)))
+        keys = Keys(self._base, self._tokens.tag(user_text(user_id)))
         for digest in await self._port.execute("ZRANGE", keys.index, 0, -1):
             if handle_of(digest.decode()) == handle:
                 return bool(await LEAVE.run(self._port, keys.of(digest.decode()), [digest, 0], idempotent=True))
@@ -244,14 +252,14 @@ class SessionsCore:
         Raises:
             Unavailable: they may go on. It is safe to repeat.
         """
-        keys = Keys(self._prefix, self._tokens.tag(user_text(user_id)))
+        keys = Keys(self._base, self._tokens.tag(user_text(user_id)))
         digest = ""
         if except_ is not None:
             try:
                 token = self._tokens.read(except_)
             except SessionNotFound:
                 token = None
-            if token is not None and keys.base == Keys(self._prefix, token.tag).base:
+            if token is not None and keys.base == Keys(self._base, token.tag).base:
                 digest = token.digest
         kept = self._lifetimes.longest + 60_000
         return bool(await REVOKE.run(self._port, keys.of(digest or "index"), [digest, token_hex(8), kept], idempotent=not digest))
@@ -272,7 +280,7 @@ class SessionsCore:
         if created is not None:
             pairs += ["#c", created]
         pairs += [word for pair in changes.put.items() for word in pair]
-        args: list[Arg] = [token.digest, "0" if record.user is None else "1", Keys(self._prefix, token.tag).base, record.idle, ends]
+        args: list[Arg] = [token.digest, "0" if record.user is None else "1", Keys(self._base, token.tag).base, record.idle, ends]
         args += [self._lifetimes.most, self._lifetimes.when_full, token_hex(8), len(pairs) // 2, *pairs]
         args += [word for pair in changes.ends.items() for word in pair]
         status, *rest = await CREATE.run(self._port, self._keys(token), args)
@@ -284,66 +292,14 @@ class SessionsCore:
         record.created, record.device = now if created is None else created, unpack_device(packed)
         session.saved(changes, 1, now)
 
-    async def _read(self, token: Token) -> Record | None:
-        """Return what is stored, if it counts: it is there, can be read, and was not revoked."""
-        key, _, epoch = self._keys(token)
-        commands: list[tuple[Arg, ...]] = [("HGETALL", key), ("GET", epoch)]
-        asks = self._clock.due
-        if asks:
-            commands.append(("TIME",))
-        began = monotonic()
-        replies, _ = await self._port.track(key.encode(), commands, told=False)  # the shortest way for reads of one slot
-        raise_refusal(replies)
-        if asks:
-            self._clock.take(replies[2], began)
-        return self._judged(token.digest, replies[0], replies[1])
-
-    async def _now(self) -> float:
-        if self._clock.due:
-            began = monotonic()
-            self._clock.take(await self._port.execute("TIME"), began)
-        return self._clock.now()
-
-    def _judged(self, digest: str, fields: Reply, epoch: Reply) -> Record | None:
-        if not fields:
-            return None
-        try:
-            record = read_record(fields)
-        except DecodeError as error:
-            self._reporter.report(SessionUnreadable(error))
-            return None
-        if record.user is not None and (epoch is None or (epoch[:16] != record.epoch and epoch[17:] != digest.encode())):
-            return None
-        return record
-
-    async def _all_of(self, keys: Keys) -> list[tuple[str, Record]]:
-        replies = await self._port.execute_many([("ZRANGE", keys.index, 0, -1), ("GET", keys.epoch)], idempotent=True)
-        raise_refusal(replies)
-        digests, epoch = [digest.decode() for digest in replies[0]], replies[1]
-        found: list[tuple[str, Record]] = []
-        gone: list[Arg] = []
-        for at in range(0, len(digests), _TOGETHER):
-            some = digests[at : at + _TOGETHER]
-            hashes = await self._port.execute_many([("HGETALL", keys.base + digest) for digest in some], idempotent=True)
-            raise_refusal(hashes)
-            for digest, fields in zip(some, hashes, strict=True):
-                record = self._judged(digest, fields, epoch)
-                if record is None:
-                    gone.append(digest)
-                elif not record.leaving:
-                    found.append((digest, record))
-        if gone:
-            await self._port.execute("ZREM", keys.index, *gone, idempotent=True)
-        return found
-
     def _session(self, token: Token, record: Record, now: float) -> Session:
-        return Session(token, record, self._prefix, self._coding, self._lost, now)
+        return Session(token, record, self._base, self._coding, self._lost, now)
 
     def _keys(self, token: Token) -> list[str]:
-        return Keys(self._prefix, token.tag).of(token.digest)
+        return Keys(self._base, token.tag).of(token.digest)
 
     def _lost(self, name: str, error: Exception) -> None:
         self._reporter.report(SessionItemLost(error, name))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._prefix + 'session:'!r})"
+        return f"{type(self).__name__}({self._base!r})"

@@ -39,14 +39,14 @@ class Items(MutableMapping[str, Any]):
         self,
         token: Token,
         record: Record,
-        prefix: str,
+        room: str,
         coding: Coding[Any],
         report: Callable[[str, Exception], None],
         now: float,
     ) -> None:
         self._token = token
         self._record = record
-        self._key = f"{Keys(prefix, token.tag).base}{token.digest}"
+        self._key = f"{Keys(room, token.tag).base}{token.digest}"
         self._coding = coding
         self._report = report
         self._values: dict[str, Any] = {}

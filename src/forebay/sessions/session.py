@@ -35,9 +35,9 @@ class Session(Items):
     """
 
     def __init__(
-        self, token: Token, record: Record, prefix: str, coding: Coding[Any], report: Callable[[str, Exception], None], now: float
+        self, token: Token, record: Record, room: str, coding: Coding[Any], report: Callable[[str, Exception], None], now: float
     ) -> None:
-        super().__init__(token, record, prefix, coding, report, now)
+        super().__init__(token, record, room, coding, report, now)
         self.is_new = not record.version  #: whether this request made it
         self._loaded = now - monotonic() * 1000  # so that time goes on for who holds it for long
 

@@ -35,12 +35,12 @@ class Token:
 
 
 class Keys:
-    """The names in Redis of what belongs to one tag."""
+    """The names in Redis of what belongs to one tag in a *room*, ``<prefix>session:``."""
 
     __slots__ = ("base", "epoch", "index")
 
-    def __init__(self, prefix: str, tag: str) -> None:
-        self.base = f"{prefix}session:{{{tag}}}:"
+    def __init__(self, room: str, tag: str) -> None:
+        self.base = f"{room}{{{tag}}}:"
         self.index = self.base + "index"
         self.epoch = self.base + "epoch"
 
