@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from forebay import Forebay
 
 __all__ = ["Either", "as_either"]
+
+
+_MAKING: Final = ("cache", "sessions", "tokens", "limiter")  # what hands out objects of the same colour
 
 
 class Either:
@@ -17,8 +20,8 @@ class Either:
 
     def __getattr__(self, name: str) -> Any:
         member = getattr(self.wrapped, name)
-        if not callable(member) or name in ("stats", "cache", "sessions"):
-            if name in ("cache", "sessions"):
+        if not callable(member) or name in ("stats", *_MAKING):
+            if name in _MAKING:
                 return lambda *args, **options: Either(member(*args, **options))
             return member
 

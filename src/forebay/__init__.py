@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .commands import AsyncSubscription, BoundAsyncScript, BoundScript, Subscription
     from .durations import Duration
     from .errors import (
+        AccessTokenInvalid,
+        AccessTokenRevoked,
         AuthenticationRequired,
         CacheMiss,
         CircuitOpen,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
         ProtocolViolation,
         RecursiveLoad,
         Redirected,
+        RefreshTokenInvalid,
+        RefreshTokenReused,
         Refused,
         ServerError,
         ServerStartFailed,
@@ -65,6 +69,7 @@ if TYPE_CHECKING:
         NearTierOff,
         ReadFailed,
         RefreshFailed,
+        RefreshTokenCopied,
         SessionItemLost,
         SessionsMayBeEvicted,
         SessionUnreadable,
@@ -83,6 +88,9 @@ if TYPE_CHECKING:
     from .sessions.sessions import AsyncSessions, Sessions
     from .settings import Settings
     from .stats import Stats
+    from .tokens.core import AccessToken, TokenPair
+    from .tokens.options import TokenOptions
+    from .tokens.tokens import AsyncTokens, Tokens
     from .wire.embedded import EmbeddedServer
     from .wire.latency import LatencyStats
     from .wire.stats import NodeStats, WireStats
@@ -101,6 +109,8 @@ _HOMES = {
     "codecs.sealed": ("new_sealing_key",),
     "durations": ("Duration",),
     "errors": (
+        "AccessTokenInvalid",
+        "AccessTokenRevoked",
         "AuthenticationRequired",
         "CacheMiss",
         "CircuitOpen",
@@ -125,6 +135,8 @@ _HOMES = {
         "ProtocolViolation",
         "RecursiveLoad",
         "Redirected",
+        "RefreshTokenInvalid",
+        "RefreshTokenReused",
         "Refused",
         "ServerError",
         "ServerStartFailed",
@@ -148,6 +160,7 @@ _HOMES = {
         "NearTierOff",
         "ReadFailed",
         "RefreshFailed",
+        "RefreshTokenCopied",
         "SessionItemLost",
         "SessionUnreadable",
         "SessionsMayBeEvicted",
@@ -166,6 +179,9 @@ _HOMES = {
     "sessions.sessions": ("AsyncSessions", "Sessions"),
     "settings": ("Settings",),
     "stats": ("Stats",),
+    "tokens.core": ("AccessToken", "TokenPair"),
+    "tokens.options": ("TokenOptions",),
+    "tokens.tokens": ("AsyncTokens", "Tokens"),
     "wire.embedded": ("EmbeddedServer",),
     "wire.latency": ("LatencyStats",),
     "wire.stats": ("NodeStats", "WireStats"),
@@ -174,10 +190,14 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AccessToken",
+    "AccessTokenInvalid",
+    "AccessTokenRevoked",
     "AsyncCache",
     "AsyncForebay",
     "AsyncSessions",
     "AsyncSubscription",
+    "AsyncTokens",
     "AuthenticationRequired",
     "BoundAsyncScript",
     "BoundScript",
@@ -232,6 +252,9 @@ __all__ = [
     "RecursiveLoad",
     "Redirected",
     "RefreshFailed",
+    "RefreshTokenCopied",
+    "RefreshTokenInvalid",
+    "RefreshTokenReused",
     "Refreshed",
     "Refused",
     "ServerError",
@@ -253,6 +276,9 @@ __all__ = [
     "Stats",
     "Subscription",
     "SubscriptionInterrupted",
+    "TokenOptions",
+    "TokenPair",
+    "Tokens",
     "TooManySessions",
     "TrackingRefused",
     "Unavailable",

@@ -18,6 +18,10 @@ ForebayError
 ├── SessionGone              the session ended or was destroyed while it was in use; nothing was stored
 ├── SessionConflict          somebody else saved the session meanwhile; nothing was stored
 ├── AuthenticationRequired   nobody is logged in, or not lately enough
+├── AccessTokenInvalid       no access token of ours, or no longer valid
+│   └── AccessTokenRevoked   it would be valid, and was revoked
+├── RefreshTokenInvalid      no such refresh token: unknown, ended, revoked or malformed, nobody is told which
+│   └── RefreshTokenReused   it was used before: somebody has a copy, so its whole family is revoked
 ├── TooManySessions          the user has as many sessions as may be
 ├── LoaderCancelled          the shared load was cancelled from inside
 ├── SourceChanged            a resumed warming whose source does not begin as it did
@@ -124,6 +128,26 @@ class AuthenticationRequired(ForebayError):
 
 class TooManySessions(ForebayError):
     """The user has ``max_per_user`` sessions, and the policy is to refuse another."""
+
+
+class AccessTokenInvalid(ForebayError):
+    """The text is no access token of this service, or its time is over. Answer 401; the client comes back with another."""
+
+    status_code = 401
+
+
+class AccessTokenRevoked(AccessTokenInvalid):
+    """The access token is good in itself, and was revoked, by its own id or with all that came from one login."""
+
+
+class RefreshTokenInvalid(ForebayError):
+    """There is no such refresh token. Whether it never was, ended, was revoked, or is malformed, is nobody's to know."""
+
+    status_code = 401
+
+
+class RefreshTokenReused(RefreshTokenInvalid):
+    """The refresh token was used before, so two have it: all tokens of that login are revoked. The user must log in again."""
 
 
 class DecodeError(ForebayError, ValueError):

@@ -182,6 +182,15 @@ class SessionUnreadable(Event, frozen=True):
         return f"a session cannot be read, and counts as none: {self.cause}"
 
 
+class RefreshTokenCopied(Event, frozen=True):
+    """A refresh token was used again after its time: somebody has a copy. Its login was revoked. ``handle`` names the login."""
+
+    handle: str
+
+    def describe(self) -> str:
+        return f"a refresh token of login {self.handle[:8]} was used twice: the login is revoked"
+
+
 class SessionsMayBeEvicted(Event, frozen=True):
     """The server evicts what has not been used for a while when its memory is full, sessions among it: users would be logged out."""
 

@@ -16,7 +16,7 @@ Key = str | int | UUID
 """What names an entry. ``42`` and ``"42"`` are the same key."""
 
 MAX_KEY_BYTES: Final = 1024
-RESERVED: Final = frozenset({"session", "limit", "lock"})
+RESERVED: Final = frozenset({"session", "token", "limit", "lock"})
 
 _NAMESPACE: Final = r"[A-Za-z0-9_.-]+(?::[A-Za-z0-9_.-]+)*"
 _GLOB_SPECIAL: Final = r"([*?\[\]\\])"
@@ -45,15 +45,15 @@ class Namespace:
 
     __slots__ = ("head", "label", "prefix")
 
-    def __init__(self, prefix: str, label: str) -> None:
-        """Raise `InvalidNamespace` if *label* is malformed or reserved for sessions, limits or locks."""
+    def __init__(self, prefix: str, label: str, *, own: bool = False) -> None:
+        """Raise `InvalidNamespace` if *label* is malformed, or reserved and not Forebay's *own*."""
         if not isinstance(label, str) or not re.fullmatch(_NAMESPACE, label) or len(label) > 128:
             raise InvalidNamespace(
                 f"namespace {label!r} cannot be used: letters, digits, '_', '-' and '.', in parts joined by ':', at most 128"
             )
-        if label.partition(":")[0] in RESERVED:
+        if not own and label.partition(":")[0] in RESERVED:
             raise InvalidNamespace(
-                f"namespace {label!r} is reserved: 'session', 'limit' and 'lock' hold Forebay's own keys; choose another name"
+                f"namespace {label!r} is reserved: 'session', 'token', 'limit' and 'lock' hold Forebay's own keys; choose another name"
             )
         self.label = label
         self.prefix = prefix

@@ -99,6 +99,18 @@ def test_every_session_operation_and_option_is_documented():
         assert f"`{name}" in page or f".{name}(" in page, name
 
 
+def test_every_token_operation_and_option_is_documented_with_an_example():
+    from forebay import TokenOptions, Tokens
+
+    page = ROOT / "docs" / "tokens.md"
+    examples = "\n".join(fences(page, "python"))
+    for name in [name for name in dir(Tokens) if not name.startswith("_")]:
+        assert f"`{name}(" in page.read_text(), name
+    for option in TokenOptions.__annotations__:
+        assert f"`{option}`" in page.read_text(), option
+        assert f"{option}=" in examples or option == "algorithm", f"{option} has no example that runs"
+
+
 def test_every_cache_option_is_documented_with_an_example():
     from forebay import CacheOptions
 

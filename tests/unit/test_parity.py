@@ -4,9 +4,9 @@ import inspect
 
 import pytest
 
-from forebay import AsyncCache, AsyncForebay, AsyncSessions, AsyncSubscription, Cache, Forebay, Sessions, Subscription
+from forebay import AsyncCache, AsyncForebay, AsyncSessions, AsyncSubscription, AsyncTokens, Cache, Forebay, Sessions, Subscription, Tokens
 
-PAIRS = [(AsyncForebay, Forebay), (AsyncCache, Cache), (AsyncSessions, Sessions), (AsyncSubscription, Subscription)]
+PAIRS = [(AsyncForebay, Forebay), (AsyncCache, Cache), (AsyncSessions, Sessions), (AsyncSubscription, Subscription), (AsyncTokens, Tokens)]
 ONLY_ASYNC = {"aclose"}  # contextlib.aclosing looks for this name
 
 

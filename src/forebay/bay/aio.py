@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ..port.aio import AioPort
     from ..sessions.options import SessionOptions
     from ..sessions.sessions import AsyncSessions
+    from ..tokens.options import TokenOptions
+    from ..tokens.tokens import AsyncTokens
 
 __all__ = ["AsyncForebay"]
 
@@ -104,6 +107,21 @@ class AsyncForebay(AsyncCommands, Bay["AioPort"]):
         from ..sessions.sessions import AsyncSessions
 
         return self._make_sessions(AsyncSessions, options)
+
+    def tokens(self, signing_keys: str | bytes | Sequence[str | bytes], **options: Unpack[TokenOptions]) -> AsyncTokens:
+        """Return access and refresh tokens for APIs without cookies, under ``<prefix>token:``. Needs ``forebay[jwt]``.
+
+        Args:
+            signing_keys: the key of the access tokens; or several, the newest last: it signs, and all can be read.
+            options: see `TokenOptions`: ``access_ttl``, ``grace``, ``algorithm`` ...
+
+        Raises:
+            InvalidDuration, SettingsError: a key or an option cannot be used, or PyJWT is not installed.
+            TypeError: there is no such option.
+        """
+        from ..tokens.tokens import AsyncTokens
+
+        return self._make_tokens(AsyncTokens, signing_keys, options)
 
     async def connect(self) -> Self:
         """Connect and ping the server, and return the bay. With ``required=False`` an absent server is no error.

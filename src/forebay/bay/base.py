@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from ..cache.base import Shared
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ..port.redispy import OwnClient
     from ..sessions.core import SessionsCore
     from ..sessions.options import SessionOptions
+    from ..tokens.core import TokensCore
+    from ..tokens.options import TokenOptions
     from ..wire.embedded import EmbeddedServer
 
 __all__ = ["Bay"]
@@ -33,6 +36,7 @@ __all__ = ["Bay"]
 C = TypeVar("C", bound=CacheCore[Any])
 P = TypeVar("P", bound=Port)
 S = TypeVar("S", bound="SessionsCore")
+K = TypeVar("K", bound="TokensCore")
 
 
 class Bay(Generic[P]):
@@ -87,6 +91,13 @@ class Bay(Generic[P]):
 
         lifetimes, secret, coding = read_options(options)
         return kind(self.port, self.prefix, self._reporter, self._shared.clock, lifetimes, Tokens(secret), coding)
+
+    def _make_tokens(self, kind: type[K], signing_keys: str | bytes | Sequence[str | bytes], options: TokenOptions) -> K:
+        from ..tokens.making import make_tokens
+        from ..tokens.revocations import REVOKED
+
+        tally = self._tallies.setdefault(REVOKED, Tally(REVOKED, self._tell))
+        return make_tokens(kind, self._shared, tally, signing_keys, options, awaits=self._awaits)
 
     async def _take_leave(self) -> None:
         """Send invalidations that wait, and be waited for by no other's."""

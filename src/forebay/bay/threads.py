@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ..port.blocking import BlockingPort
     from ..sessions.options import SessionOptions
     from ..sessions.sessions import Sessions
+    from ..tokens.options import TokenOptions
+    from ..tokens.tokens import Tokens
 
 __all__ = ["Forebay"]
 
@@ -88,6 +91,12 @@ class Forebay(Commands, Bay["BlockingPort"]):
         from ..sessions.sessions import Sessions
 
         return Sessions(self._make_sessions(SessionsCore, options))
+
+    def tokens(self, signing_keys: str | bytes | Sequence[str | bytes], **options: Unpack[TokenOptions]) -> Tokens:
+        from ..tokens.core import TokensCore
+        from ..tokens.tokens import Tokens
+
+        return Tokens(self._make_tokens(TokensCore, signing_keys, options))
 
     def connect(self) -> Self:
         try:

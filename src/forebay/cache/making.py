@@ -66,15 +66,17 @@ class CacheOptions(FreshnessOptions, total=False):
     max_bytes: int
 
 
-def make_cache(kind: type[C], shared: Shared, namespace: str, type_: Any, tally: Tally, options: CacheOptions, *, awaits: bool) -> C:
-    """Return a cache of *kind*.
+def make_cache(
+    kind: type[C], shared: Shared, namespace: str, type_: Any, tally: Tally, options: CacheOptions, *, awaits: bool, own: bool = False
+) -> C:
+    """Return a cache of *kind*; *own* ones may have names that are reserved.
 
     Raises:
         InvalidNamespace, InvalidDuration, SettingsError: an option cannot be used.
         EncodeError: the type cannot be stored.
         TypeError: there is no such option.
     """
-    space = Namespace(shared.prefix, namespace)
+    space = Namespace(shared.prefix, namespace, own=own)
     rest: dict[str, Any] = dict(options)
     coding: dict[str, Any] = {name: rest.pop(name) for name in _CODING if name in rest}
     lease = to_ms(rest.pop("lease", _LEASE))

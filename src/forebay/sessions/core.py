@@ -252,6 +252,13 @@ class SessionsCore:
         Raises:
             Unavailable: they may go on. It is safe to repeat.
         """
+        spared, _ = await self._revoke(user_id, except_, listed=False)
+        return spared
+
+    # parts
+
+    async def _revoke(self, user_id: str | int, except_: str | None, *, listed: bool) -> tuple[bool, list[str]]:
+        """Begin another epoch; return whether *except_* was spared and, if they are to be *listed*, the digests of who was there."""
         keys = Keys(self._base, self._tokens.tag(user_text(user_id)))
         digest = ""
         if except_ is not None:
@@ -262,9 +269,9 @@ class SessionsCore:
             if token is not None and keys.base == Keys(self._base, token.tag).base:
                 digest = token.digest
         kept = self._lifetimes.longest + 60_000
-        return bool(await REVOKE.run(self._port, keys.of(digest or "index"), [digest, token_hex(8), kept], idempotent=not digest))
-
-    # parts
+        args: list[Arg] = [digest, token_hex(8), kept, "1" if listed else "0"]
+        spared, there = await REVOKE.run(self._port, keys.of(digest or "index"), args, idempotent=not (digest or listed))
+        return bool(spared), [each.decode() for each in there if each.decode() != digest or not spared]
 
     async def _begun(self, session: Session, changes: Changes) -> None:
         """Store a session that nobody knows of yet."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from ..port.scripts import Script
 
-__all__ = ["COMMIT", "CREATE", "LEAVE", "REVOKE", "TOUCH"]
+__all__ = ["COMMIT", "CREATE", "FOUND", "LEAVE", "REVOKE", "TOUCH"]
 
 _COMMON: Final = """
 local time = redis.call('TIME')
@@ -34,7 +34,7 @@ end
 """
 
 # The meeting point of commit and touch: the session there is, unless it is gone, revoked, or about to leave.
-_FOUND: Final = (
+FOUND: Final = (
     _COMMON
     + """
 local meta = redis.call('HMGET', KEYS[1], '#v', '#u', '#e', '#a', '#i', '#g')
@@ -105,7 +105,7 @@ return {1, now, ends}
 # ARGV: digest, version that it must have ("" for any), how many fields to set, fields and values, how many to remove, those,
 # and (field, end) for those that end sooner.
 COMMIT: Final = Script(
-    _FOUND
+    FOUND
     + """
 if ARGV[2] ~= '' and ARGV[2] ~= meta[1] then return {-1, tonumber(meta[1])} end
 local at = 4
@@ -131,7 +131,7 @@ return {1, version, now}
 )
 
 # ARGV: digest.
-TOUCH: Final = Script(_FOUND + "prolong()\nreturn {1, tonumber(meta[1]), now}\n")
+TOUCH: Final = Script(FOUND + "prolong()\nreturn {1, tonumber(meta[1]), now}\n")
 
 # ARGV: digest, milliseconds that it may still be read. It ends then at the latest, and is changed and prolonged no more. What was
 # revoked is there no more, whatever is left of it.
@@ -152,7 +152,8 @@ return 1
 """
 )
 
-# ARGV: digest to spare or "", new epoch, how long it lives at least. A session that was revoked before is not spared.
+# ARGV: digest to spare or "", new epoch, how long it lives at least, "1" to be told who was there. What was revoked before is
+# not spared.
 REVOKE: Final = Script(
     _COMMON
     + """
@@ -163,6 +164,7 @@ if spared ~= '' then
   life = redis.call('PTTL', KEYS[1])
   if not meta[1] or meta[1] == '' or not alive(redis.call('GET', KEYS[3]), meta[2], spared) then spared = '' end
 end
+local members = ARGV[4] == '1' and redis.call('ZRANGE', KEYS[2], 0, -1) or {}
 local kept = math.max(tonumber(ARGV[3]), redis.call('PTTL', KEYS[3]))
 redis.call('SET', KEYS[3], spared == '' and ARGV[2] or (ARGV[2] .. '.' .. spared), 'PX', number(kept))
 redis.call('UNLINK', KEYS[2])
@@ -170,6 +172,6 @@ if spared ~= '' then
   redis.call('ZADD', KEYS[2], number(now + life), spared)
   redis.call('PEXPIRE', KEYS[2], number(math.max(life, tonumber(ARGV[3]))))
 end
-return spared == '' and 0 or 1
+return {spared == '' and 0 or 1, members}
 """
 )

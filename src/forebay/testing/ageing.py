@@ -22,7 +22,7 @@ __all__ = ["AsyncMovedClock", "MovedClock", "moved_clock"]
 _BATCH: Final = 500
 _AGELESS: Final = re.compile(rb"(?:^#|:#)(?:tag:|clock$|version$|near:|call:|answers:)")
 
-# KEYS[n]: a name; ARGV[1]: milliseconds; ARGV[n + 1]: "1" if it is of the sessions.
+# KEYS[n]: a name; ARGV[1]: milliseconds; ARGV[n + 1]: "1" if it is of sessions or tokens.
 _AGE: Final = Script(
     """
 local by = tonumber(ARGV[1])
@@ -34,8 +34,9 @@ local function entry(key)
   redis.call('SETRANGE', key, 9, struct.pack('>dd', lease == 0 and 0 or lease - by, fresh - by))
 end
 local function session(key)
-  local meta = redis.call('HMGET', key, '#s', '#a', '#c')
-  for at, field in ipairs({'#s', '#a', '#c'}) do
+  local times = {'#s', '#a', '#c', '%until', '%gone'}
+  local meta = redis.call('HMGET', key, unpack(times))
+  for at, field in ipairs(times) do
     if meta[at] then redis.call('HSET', key, field, earlier(meta[at])) end
   end
   for _, field in ipairs(redis.call('HKEYS', key)) do
@@ -95,12 +96,13 @@ class AsyncMovedClock:
         step = to_ms(by)
         aged: set[bytes] = set()  # a scan may return a name again
         cursor = b"0"
+        rooms = tuple(self._prefix + room for room in (b"session:", b"token:{", b"token:revoked:#part:"))
         try:
             while True:
                 cursor, found = await self._port.execute("SCAN", cursor, "MATCH", _exactly(self._prefix) + b"*", "COUNT", _BATCH)
                 names = [name for name in dict.fromkeys(found) if name not in aged and not _AGELESS.search(name[len(self._prefix) :])]
                 if names:
-                    of_sessions = [name.startswith(self._prefix + b"session:") for name in names]
+                    of_sessions = [name.startswith(rooms) for name in names]
                     await _AGE.run(self._port, names, [step, *map(int, of_sessions)])
                     aged.update(names)
                 if cursor == b"0":

@@ -80,8 +80,8 @@ class SessionMiddleware:
                 raise
             session.looked = True
             await _answer(exchange.send, 401, str(error))
-        except Unavailable as error:
-            if exchange.began or kind != "http" or error is not session.failure:
+        except Exception as error:
+            if exchange.began or kind != "http" or not _comes_from(error, session.failure):
                 raise
             await _answer(exchange.send, 503, "the session store is away", [(b"retry-after", b"%d" % _RETRY_AFTER)])
         finally:
@@ -185,6 +185,13 @@ class _Exchange:
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+def _comes_from(error: BaseException | None, failure: Unavailable | None) -> bool:
+    """Whether *error* is *failure*, or a framework's own that was raised because of it."""
+    while error is not None and error is not failure:
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _vary(headers: list[tuple[bytes, bytes]]) -> None:
