@@ -22,6 +22,7 @@ from forebay import (
     Unavailable,
     new_sealing_key,
 )
+from forebay.testing import moved_clock
 from tests.server.test_near import until
 
 
@@ -425,6 +426,39 @@ async def test_a_change_inside_keeps_the_end_and_an_assignment_takes_it_away(eit
     assert (await sessions.load(session.id)).record.lives == {"=inside": ends["=inside"]}
     moved = await sessions.regenerate(await sessions.load(session.id))
     assert (await sessions.load(moved.id)).record.lives == {"=inside": ends["=inside"]}
+
+
+async def test_another_user_gets_neither_the_forms_secret_nor_the_proof_of_the_one_before(either):
+    """Whoever planted the visitor's id may have read the token of its forms."""
+    sessions = either.sessions()
+    visitor = await sessions.create(None, {"cart": [1]})
+    planted = visitor.csrf_token
+    user = await sessions.regenerate(visitor, user_id=42)
+    assert not user.check_csrf(planted)
+    assert user.csrf_token != planted
+    user.authenticated()
+    await sessions.save(user)
+    same = await sessions.regenerate(user)
+    assert same.check_csrf(user.csrf_token)
+    assert same.is_fresh(60)
+    assert dict(same) == {"cart": [1]}
+    for other in (await sessions.regenerate(same, user_id=43), await sessions.regenerate(await sessions.create(42), remember_me=True)):
+        assert not other.is_fresh(60)
+        assert not (await sessions.load(other.id)).is_fresh(60)
+
+
+async def test_a_proof_grows_old(either):
+    sessions = either.sessions()
+    session = await sessions.create(42)
+    session.authenticated()
+    await sessions.save(session)
+    with moved_clock(getattr(either, "wrapped", either)) as clock:
+        done = clock.advance("10m")
+        if done is not None:
+            await done
+    old = await sessions.load(session.id)
+    assert old.is_fresh(11 * 60)
+    assert not old.is_fresh(9 * 60)
 
 
 async def test_flashes_and_csrf(either):

@@ -68,6 +68,13 @@ async def test_the_api_describes_itself(api):
         ("post", "/cache/warm"),
         ("get", "/stats"),
         ("get", "/healthz"),
+        ("post", "/login"),
+        ("post", "/logout"),
+        ("get", "/me"),
+        ("post", "/me/password"),
+        ("get", "/me/sessions"),
+        ("delete", "/me/sessions/{handle}"),
+        ("post", "/me/logout-everywhere"),
     }
     assert all(" " in entry["summary"] for entry in operations.values())
 
@@ -75,7 +82,7 @@ async def test_the_api_describes_itself(api):
 async def test_several_starts_at_once_create_the_examples_once(database):
     engines = [open_database(database_url(database)) for _ in range(4)]
     try:
-        created = await asyncio.gather(*(prepare(engine) for engine in engines))
+        created = await asyncio.gather(*(prepare(engine, "hash") for engine in engines))
         assert sorted(created) == [False, False, False, True]
         async with engines[0].connect() as connection:
             assert (await connection.exec_driver_sql("SELECT count(*), min(id), max(id) FROM users")).one() == (12, 1, 12)

@@ -28,7 +28,7 @@ def run_recipe():
 
 def test_the_lines_of_the_readme(tmp_path):
     lines = re.findall(r"^\$ (curl .*)$", README, re.MULTILINE)
-    assert len(lines) == 5
+    assert len(lines) == 7
     port = free_port()
     process = subprocess.Popen(
         run_recipe(),
@@ -42,8 +42,12 @@ def test_the_lines_of_the_readme(tmp_path):
         for line in process.stdout:
             if "Ctrl-C" in line:
                 break
-        first, second, change, after, stats = [curl(line.replace("127.0.0.1:8000", f"127.0.0.1:{port}")) for line in lines]
-        assert [answer.status_code for answer in (first, second, change, after, stats)] == [200] * 5
+        jars = {}
+        answers = [curl(line.replace("127.0.0.1:8000", f"127.0.0.1:{port}"), jars) for line in lines]
+        first, second, _change, after, stats, login, me = answers
+        assert [answer.status_code for answer in answers] == [200] * 7
+        assert "HttpOnly" in login.headers["set-cookie"]
+        assert me.json()["user"]["name"] == "Grace Hopper"
         assert [answer.headers["X-Cache"] for answer in (first, second, after)] == ["MISS", "HIT", "MISS"]
         assert first.json()["name"] != after.json()["name"] == "Ada King"
         assert set(after.json()) == {"id", "email", "name", "created_at"}

@@ -15,8 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
 from ..bay import AsyncForebay
 from ..errors import ForebayError, Unavailable
-from .database import AWAY, EXAMPLES, cause_of, prepare
+from ..web.asgi import SessionMiddleware
+from .accounts import Accounts, accounts_router
+from .database import AWAY, EXAMPLE_PASSWORD, EXAMPLES, cause_of, prepare
 from .operations import operations_router
+from .pages import pages_router
+from .passwords import Passwords
 from .posts import Posts, posts_router
 from .users import Users, users_router
 
@@ -38,18 +42,23 @@ def create_app(bay: AsyncForebay, engine: AsyncEngine) -> FastAPI:
         async with AsyncExitStack() as opened:
             opened.push_async_callback(engine.dispose)
             opened.push_async_callback(bay.close)
-            created = await prepare(engine)
+            created = await prepare(engine, await passwords.start(EXAMPLE_PASSWORD))
             await bay.connect()
             if created:
                 await _forget_examples(bay)
             yield
 
     sessions = async_sessionmaker(engine, expire_on_commit=False)
-    users = Users(sessions, bay)
+    passwords = Passwords()
+    users = Users(sessions, bay, passwords)
+    accounts = Accounts(sessions, bay, users, passwords)
     app = FastAPI(title="Forebay's users API", description=_DESCRIPTION, lifespan=lifespan)
     app.include_router(users_router(users))
     app.include_router(posts_router(Posts(sessions, bay, users)))
     app.include_router(operations_router(bay, engine, users))
+    app.include_router(accounts_router(accounts))
+    app.include_router(pages_router(accounts))
+    app.add_middleware(SessionMiddleware, sessions=accounts.sessions)
     app.add_exception_handler(RequestValidationError, _refused)
     app.add_exception_handler(Unavailable, _cache_away)
     for away in AWAY:
@@ -78,7 +87,9 @@ async def _refused(_request: Request, error: Exception) -> Response:
     return Response(json.dumps({"detail": detail}), status_code=422, media_type="application/json")
 
 
-async def _cache_away(_request: Request, _error: Exception) -> JSONResponse:
+async def _cache_away(request: Request, error: Exception) -> JSONResponse:
+    if getattr(request.scope.get("session"), "away", None) is error:
+        raise error  # the middleware answers for the session store
     return JSONResponse({"detail": "the cache is away"}, status_code=503)
 
 

@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from .models import Base, PostRow, UserRow
+from .models import Base, CredentialRow, PostRow, UserRow
 
-__all__ = ["AWAY", "EXAMPLES", "cause_of", "open_database", "prepare"]
+__all__ = ["AWAY", "EXAMPLES", "EXAMPLE_PASSWORD", "cause_of", "open_database", "prepare"]
 
 AWAY: Final = (OperationalError, InterfaceError, PoolTimeout, OSError)
 """What is raised when the database cannot be reached or does not answer."""
@@ -45,6 +45,10 @@ EXAMPLES: Final = range(1, len(_NAMES) + 1)
 """The ids of the example users."""
 
 
+EXAMPLE_PASSWORD: Final = "forebay-demo"
+"""Of all example users; the demo prints it."""
+
+
 def open_database(url: URL) -> AsyncEngine:
     """Return an engine for *url*. Nothing is connected yet."""
     if url.get_backend_name() == "sqlite":
@@ -54,8 +58,10 @@ def open_database(url: URL) -> AsyncEngine:
     return create_async_engine(url, pool_pre_ping=True, connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": 10.0})
 
 
-async def prepare(engine: AsyncEngine) -> bool:
+async def prepare(engine: AsyncEngine, password_hash: str) -> bool:
     """Create missing tables, and the example rows if there is no user; return whether the rows were created.
+
+    *password_hash* is what is kept of the example users' password.
 
     Several demos may do this at the same moment on one database: a lock lets them through one after the other.
     """
@@ -65,6 +71,7 @@ async def prepare(engine: AsyncEngine) -> bool:
             return False
         users = [{"id": number, "name": name, "email": _email(name)} for number, name in zip(EXAMPLES, _NAMES, strict=True)]
         await connection.execute(insert(UserRow), users)
+        await connection.execute(insert(CredentialRow), [{"user_id": user["id"], "password_hash": password_hash} for user in users])
         await connection.execute(insert(PostRow), [post for user in users for post in _posts_of(user)])
         if engine.dialect.name == "postgresql":
             # Rows that bring their ids leave the sequence behind. It goes forward only: users may have been there before.

@@ -11,7 +11,20 @@ from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Integer, Stri
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-__all__ = ["Base", "Post", "PostIn", "PostRow", "User", "UserId", "UserIn", "UserRow"]
+__all__ = [
+    "Base",
+    "CredentialRow",
+    "LoginIn",
+    "NewUserIn",
+    "PasswordIn",
+    "Post",
+    "PostIn",
+    "PostRow",
+    "User",
+    "UserId",
+    "UserIn",
+    "UserRow",
+]
 
 # SQLite numbers its rows only in a column that is called INTEGER; it holds 64 bits all the same.
 _BigId: Final = BigInteger().with_variant(Integer, "sqlite")
@@ -55,6 +68,15 @@ class UserRow(Base):
     created_at: Mapped[datetime] = mapped_column(Moment, default=_now)
 
 
+class CredentialRow(Base):
+    """How a user proves who they are. A user without one cannot log in."""
+
+    __tablename__ = "credentials"
+
+    user_id: Mapped[int] = mapped_column(_BigId, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False)
+    password_hash: Mapped[str] = mapped_column(String(200))
+
+
 class PostRow(Base):
     """One post. It goes with its user, also if both change at the same time: the database itself sees to it."""
 
@@ -78,6 +100,9 @@ _Email = Annotated[
 _Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000, pattern=r"^[^\x00]+$")]
 
 
+_Password = Annotated[str, StringConstraints(min_length=8, max_length=200)]
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -87,6 +112,26 @@ class UserIn(_Request):
 
     email: _Email = Field(examples=["ada@example.org"])
     name: _Line = Field(examples=["Ada Lovelace"])
+
+
+class NewUserIn(UserIn):
+    """What a caller says about a new user, who can log in if a password is given."""
+
+    password: _Password | None = Field(default=None, repr=False, examples=["correct horse"])
+
+
+class LoginIn(_Request):
+    """Who somebody says they are."""
+
+    email: str = Field(max_length=254, examples=["grace.hopper@example.org"])
+    password: str = Field(max_length=200, repr=False, examples=["forebay-demo"])
+    remember_me: bool = False
+
+
+class PasswordIn(_Request):
+    """Another password."""
+
+    password: _Password = Field(repr=False)
 
 
 class PostIn(_Request):

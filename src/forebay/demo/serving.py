@@ -21,7 +21,7 @@ from ..errors import ForebayError
 from ..settings import Settings
 from ..wire.embedded import EmbeddedServer
 from .app import create_app
-from .database import cause_of, open_database
+from .database import EXAMPLE_PASSWORD, cause_of, open_database
 from .ending import Ending
 from .settings import DemoSettings, where_is
 from .xcache import note
@@ -143,6 +143,7 @@ def _banner(settings: DemoSettings, listener: socket.socket, database: URL, bay:
 Forebay's users API
   API       {url}
   docs      {url}/docs
+  log in    {url}/account as ada.lovelace@example.org, with the password {EXAMPLE_PASSWORD}
   cache     {cache}
   database  {stored}
 

@@ -17,10 +17,11 @@ from ..bay import AsyncForebay
 from ..cache.cache import AsyncCache
 from ..cache.making import CacheOptions
 from ..errors import ForebayError
-from .models import PostRow, User, UserId, UserIn, UserRow
+from .models import CredentialRow, NewUserIn, PostRow, User, UserId, UserIn, UserRow
+from .passwords import Passwords
 from .xcache import HEADER, Outcome, ReadThrough, invalidated, logger
 
-__all__ = ["CACHING", "Users", "tag_of", "unknown_user", "users_router"]
+__all__ = ["CACHING", "Responses", "Users", "tag_of", "unknown_user", "users_router"]
 
 CACHING: Final[CacheOptions] = {
     "ttl": "15m",
@@ -36,20 +37,26 @@ Responses = dict[int | str, dict[str, Any]]
 class Users:
     """What the API does with users. An id without a user is cached as ``null``, so that asking for it again costs no query."""
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession], bay: AsyncForebay) -> None:
+    def __init__(self, sessions: async_sessionmaker[AsyncSession], bay: AsyncForebay, passwords: Passwords) -> None:
         self._sessions = sessions
+        self._passwords = passwords
+        self._logins = bay.sessions()
         self._cache: AsyncCache[User | None] = bay.cache("user", type=User | None, **CACHING)
         # A second handle on the same namespace, for the one caller who must hear that nothing was stored.
         loudly: CacheOptions = {**CACHING, "on_outage": "raise"}
         self._strict: AsyncCache[User | None] = bay.cache("user", type=User | None, **loudly)
         self._reads = ReadThrough(self._cache)
 
-    async def create(self, new: UserIn) -> User | None:
+    async def create(self, new: NewUserIn) -> User | None:
         """Insert a user and cache it, or return None if the address is taken."""
+        hashed = None if new.password is None else await self._passwords.hash(new.password)
         try:
             async with self._sessions.begin() as session:
                 row = UserRow(email=new.email, name=new.name)
                 session.add(row)
+                if hashed is not None:
+                    await session.flush()  # for the id
+                    session.add(CredentialRow(user_id=row.id, password_hash=hashed))
         except IntegrityError:
             return None
         user = User.model_validate(row)
@@ -83,7 +90,9 @@ class Users:
             gone = await session.scalar(delete(UserRow).where(UserRow.id == user_id).returning(UserRow.id))
         if gone is None:
             return None
-        return await invalidated(f"user {user_id}", self._cache.delete(user_id), self._cache.invalidate_tags(tag_of(user_id)))
+        return await invalidated(
+            f"user {user_id}", self._logins.destroy_for(user_id), self._cache.delete(user_id), self._cache.invalidate_tags(tag_of(user_id))
+        )
 
     async def warm(self, limit: int) -> int:
         """Cache the *limit* users with the most posts: one query, one round trip. Return how many there were.
@@ -132,7 +141,7 @@ def users_router(users: Users) -> APIRouter:
     taken: Responses = {409: {"description": "The address belongs to another user"}}
 
     @router.post("", status_code=201, summary="Create a user, and cache it", responses=taken)
-    async def create(new: UserIn, response: Response) -> User:
+    async def create(new: NewUserIn, response: Response) -> User:
         user = await users.create(new)
         if user is None:
             raise _taken(new.email)

@@ -22,7 +22,7 @@ from .options import Lifetimes
 from .reading import Reading
 from .record import Device, Record, pack_device, unpack_device
 from .scripts import COMMIT, CREATE, LEAVE, REVOKE, TOUCH
-from .session import Session, moment
+from .session import CSRF, PROVED, Session, moment
 from .token import Keys, Token, Tokens, handle_of, user_text
 
 __all__ = ["SessionInfo", "SessionsCore"]
@@ -194,6 +194,10 @@ class SessionsCore:
         same = user == old.user and remember_me is None
         idle, absolute = (times.remembered, times.remembered) if remember_me else (times.idle, times.absolute)
         changes = session.everything(token)
+        if user != old.user:
+            changes.put.pop(CSRF, None)  # whoever planted the old id may know its forms' secret too
+        if not same:
+            changes.put.pop(PROVED, None)
         record = Record(0, user, 0, 0, 0, old.idle if same else idle, b"", old.device, leaving=False, items=dict(changes.put), lives={})
         new = self._session(token, record, 0.0)
         ends = str(old.ends) if same else f"+{absolute}"

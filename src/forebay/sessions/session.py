@@ -19,13 +19,13 @@ from .items import Items, field_of
 from .record import Device, Record
 from .token import Token, handle_of
 
-__all__ = ["Session", "moment"]
+__all__ = ["CSRF", "PROVED", "Session", "moment"]
 
 T = TypeVar("T")
 
-_CSRF: Final = "~csrf"
+CSRF: Final = "~csrf"
 _FLASH: Final = "~flash"
-_PROVED: Final = "~proved"
+PROVED: Final = "~proved"  # milliseconds after the session was begun
 
 
 class Session(Items):
@@ -137,12 +137,12 @@ class Session(Items):
 
     def authenticated(self) -> None:
         """Note that the user proved now who they are, by a password or more."""
-        self._write(_PROVED, self._now())
+        self._write(PROVED, max(0, round(self._now() - self._record.created)))
 
     def is_fresh(self, within: float) -> bool:
         """Whether the user proved who they are within so many seconds."""
-        proved = self._own(_PROVED, None)
-        return isinstance(proved, int | float) and self._now() - proved <= within * 1000
+        proved = self._own(PROVED, None)
+        return isinstance(proved, int) and self._now() - self._record.created - proved <= within * 1000
 
     @property
     def remembered(self) -> bool:
@@ -152,15 +152,15 @@ class Session(Items):
     @property
     def csrf_token(self) -> str:
         """A secret of this session for its forms; made, and to be saved, when it is first asked for."""
-        token = self._own(_CSRF, None)
+        token = self._own(CSRF, None)
         if not isinstance(token, str):
             token = token_urlsafe(32)
-            self._write(_CSRF, token)
+            self._write(CSRF, token)
         return token
 
     def check_csrf(self, presented: object) -> bool:
         """Whether *presented* is this session's `csrf_token`, in constant time. Never true before one was made."""
-        token = self._own(_CSRF, None)
+        token = self._own(CSRF, None)
         if not isinstance(token, str) or not isinstance(presented, str):
             return False
         return hmac.compare_digest(token.encode(), presented.encode(errors="replace"))

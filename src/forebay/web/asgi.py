@@ -81,7 +81,7 @@ class SessionMiddleware:
             session.looked = True
             await _answer(exchange.send, 401, str(error))
         except Exception as error:
-            if exchange.began or kind != "http" or not _comes_from(error, session.failure):
+            if exchange.began or kind != "http" or not _comes_from(error, session.away):
                 raise
             await _answer(exchange.send, 503, "the session store is away", [(b"retry-after", b"%d" % _RETRY_AFTER)])
         finally:
@@ -96,7 +96,7 @@ class _Session(RequestSession):
 
     def __init__(self, sessions: SessionsCore, presented: str | None, scope: Scope) -> None:
         super().__init__(sessions, presented, partial(_device_of, scope))
-        self.failure: Unavailable | None = None
+        self.failure: Unavailable | None = None  #: it could not be read, so nothing of it is stored
 
     async def load(self) -> Any:
         """See `RequestSession.load`."""
@@ -141,7 +141,7 @@ class _Exchange:
                 try:
                     cookie = await self._commit()
                 except Unavailable as error:
-                    session.failure = error
+                    session.failure = session.away = error
                     if not session.goes_on:
                         raise
                     cookie = None

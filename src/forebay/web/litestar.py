@@ -93,6 +93,6 @@ def _refused(_request: Request[Any, Any, Any], error: Exception) -> Response[Any
 
 def _away(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     session = request.scope.get("session")
-    if getattr(session, "failure", None) is not error:  # somebody else's command
+    if getattr(session, "away", None) is not error:  # somebody else's command
         return create_exception_response(request, InternalServerException())
     return Response({"error": "the session store is away"}, status_code=503, headers={"Retry-After": "1"})

@@ -6,15 +6,17 @@ Until `load` was awaited it refuses to be looked at: a mapping that is empty bec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any, Final, TypeVar
 
-from ..errors import AuthenticationRequired, SessionGone, SessionNotFound, UsageError
+from ..errors import AuthenticationRequired, SessionGone, SessionNotFound, Unavailable, UsageError
 from ..sessions.core import SessionsCore
 from ..sessions.record import Device
 from ..sessions.session import Session
 
 __all__ = ["RequestSession"]
+
+T = TypeVar("T")
 
 _NOT_LOADED: Final = "the session of this request has not been loaded: await request.session.load() first, or depend on current_session"
 
@@ -31,6 +33,7 @@ class RequestSession(MutableMapping[str, Any]):
         self.ended = False  #: whether this request ended the session
         self.looked = False  #: whether the answer depends on the session
         self.discarded: Exception | None = None  #: why changes were not stored
+        self.away: Unavailable | None = None  #: what was raised because the store could not be asked
 
     def prefetch(self) -> None:
         """Ask for the session now, so that the question leaves together with whatever else this tick asks."""
@@ -52,7 +55,7 @@ class RequestSession(MutableMapping[str, Any]):
                 if self._loading is None:
                     self.prefetch()
                 assert self._loading is not None  # noqa: S101 - prefetch made it
-                found = await self._loading  # who cancels this request cancels its question
+                found = await self._asked(self._loading)  # who cancels this request cancels its question
             except SessionNotFound:
                 found = self._sessions.begin(device=self._device())
             if self._session is None:
@@ -81,6 +84,11 @@ class RequestSession(MutableMapping[str, Any]):
         Raises:
             TooManySessions, Unavailable: nobody is logged in.
         """
+        new = await self._asked(self._logged_in(user_id, remember_me=remember_me))
+        self._session, self.ended = new, False
+        return new
+
+    async def _logged_in(self, user_id: str | int, *, remember_me: bool) -> Session:
         session = await self.load()
         if session.version:
             try:
@@ -91,7 +99,6 @@ class RequestSession(MutableMapping[str, Any]):
             new = await self._sessions.create(user_id, dict(session), self._device(), remember_me=remember_me)
         new.authenticated()
         await self._sessions.save(new)
-        self._session, self.ended = new, False
         return new
 
     async def logout(self) -> None:
@@ -102,7 +109,7 @@ class RequestSession(MutableMapping[str, Any]):
         """
         session = await self.load()
         if session.version:
-            await self._sessions.destroy(session.id)
+            await self._asked(self._sessions.destroy(session.id))
         self._session = self._sessions.begin(device=self._device())
         self.ended = True
 
@@ -110,7 +117,7 @@ class RequestSession(MutableMapping[str, Any]):
         """Give the session another id, as after a change of rights."""
         session = await self.load()
         if session.version:
-            self._session = session = await self._sessions.regenerate(session)
+            self._session = session = await self._asked(self._sessions.regenerate(session))
         return session
 
     async def save(self) -> bool:
@@ -121,7 +128,7 @@ class RequestSession(MutableMapping[str, Any]):
             UsageError: the response has begun, and the client cannot be given the id of a session that begins now.
             Unavailable: it may or may not have been stored.
         """
-        return await self._sessions.save(self.current)
+        return await self._asked(self._sessions.save(self.current))
 
     async def required(self, fresh_for: float | None = None) -> Session:
         """Return the session of a user who is logged in, and was asked for proof within *fresh_for* seconds.
@@ -135,6 +142,14 @@ class RequestSession(MutableMapping[str, Any]):
         if fresh_for is not None and not session.is_fresh(fresh_for):
             raise AuthenticationRequired("fresh authentication required")
         return session
+
+    async def _asked(self, work: Awaitable[T]) -> T:
+        """Await *work*, and take note if the store is away."""
+        try:
+            return await work
+        except Unavailable as error:
+            self.away = error
+            raise
 
     def abandon(self) -> None:
         """Ask for nothing more: the request is over."""
