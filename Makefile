@@ -45,8 +45,8 @@ format: $(STAMP) ## Format the code and mend what the linter can
 test: $(STAMP) ## Every test that needs the Python registry alone, on real servers that the tests start
 	$(PYTEST) -n $(JOBS) -m "not system"
 
-test-system: $(STAMP) ## The server tests on Debian's redis-server (installed if root)
-	bash tests/system/install.sh redis-server
+test-system: $(STAMP) ## The server tests on Debian's redis-server, and the page in its chromium (installed if root)
+	bash tests/system/install.sh redis-server chromium
 	FOREBAY_SERVER=/usr/bin/redis-server $(PYTEST) -n $(JOBS) tests/server tests/faults tests/topology tests/system
 
 test-redis74: $(STAMP) ## The server tests on Redis 7.4, from wheels of 60 MB (not part of CI)
