@@ -90,7 +90,7 @@ class Page:
         """Return the cookies of this page, by name."""
         return {cookie["name"]: cookie for cookie in (await self.call("Network.getCookies"))["cookies"]}
 
-    async def picture(self, width: int = 760, height: int = 620) -> bytes:
+    async def picture(self, width: int = 760, height: int = 700) -> bytes:
         """Return a picture of the page, as PNG."""
         await self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         answer = await self.call("Page.captureScreenshot", format="png")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
 from ..errors import ServerError
 from ..events import Reporter
 from ..wire.node import Stream
 from ..wire.resilience import pause_before
-from ..wire.resp import pack
+from ..wire.resp import Arg, pack
 from ..wire.route import Route
 from ..wire.waiting import BlockingWaiting
 from .crew import Crew
@@ -97,6 +97,9 @@ class BlockingPort(PortBase[BlockingWaiting]):
         finally:
             if stream is not None:
                 await stream.close()
+
+    def ahead(self, key: bytes, commands: Sequence[tuple[Arg, ...]]) -> None:
+        """There is no sending ahead of waiting."""
 
     async def _tracking_stream(self, name: str, patience: float) -> Stream | None:
         """Return a connection on which reads are tracked, or None if there is none to be had."""

@@ -14,7 +14,7 @@ from ..errors import ServerError, Unavailable
 from ..wire.resp import Arg, Reply
 
 if TYPE_CHECKING:
-    from ..wire.node import Stream
+    from ..wire.node import Asked, Stream
     from ..wire.stats import WireStats
     from ..wire.subscription import Message
     from ..wire.waiting import Waiting
@@ -87,6 +87,15 @@ class Port(Protocol):
         Raises:
             Unavailable, ServerError: it cannot be read.
         """
+
+    def ahead(self, key: bytes, commands: Sequence[tuple[Arg, ...]]) -> Asked | None:
+        """Send reads of *key* now, once, in one write, before anybody waits for their replies; None where that cannot be.
+
+        What it raises, and what a server refuses for the moment, goes to `read_again`.
+        """
+
+    def read_again(self, error: Unavailable | None, commands: Sequence[tuple[Arg, ...]]) -> Awaitable[list[Reply]]:
+        """Send reads again after *error*, or a refusal among their replies, where that may help; or raise it."""
 
     def send(self, *args: Arg) -> Awaitable[Reply]:
         """Send one command, once; raise its refusal. What is `Unavailable` goes to `again`."""

@@ -28,6 +28,7 @@ class PortBase(Generic[W]):
         self.send = route.send
         self.again = route.again
         self.track = route.track
+        self.read_again = route.read_again
         self.tells = route.tells
         self.stream = route.stream
         self.execute = route.execute

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from secrets import token_hex
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
 from ..codecs.coding import Coding
 from ..durations import Duration, to_ms
 from ..errors import SessionConflict, SessionGone, SessionNotFound, TooManySessions
-from ..events import Reporter, SessionItemLost
+from ..events import Reporter
 from ..port.clock import ServerClock
 from ..port.port import Port
 from ..wire.resp import Arg
@@ -26,8 +26,6 @@ from .session import CSRF, PROVED, Session, moment
 from .token import Keys, Token, Tokens, handle_of, user_text
 
 __all__ = ["SessionInfo", "SessionsCore"]
-
-_TOLERANCE: Final = 1000.0  # milliseconds by which the estimate of the server's clock may be wrong
 
 
 class SessionInfo(Struct, frozen=True):
@@ -58,10 +56,10 @@ class SessionsCore:
         self._base = f"{prefix}{room}:"
         self._reporter = reporter
         self._clock = clock
-        self._lifetimes = lifetimes
+        self.lifetimes = lifetimes
         self._tokens = tokens
         self._coding = coding
-        self._reading = Reading(port, self._base, reporter, clock)
+        self.reading = Reading(port, self._base, reporter, clock, tokens, coding)
         self._eviction = EvictionWatch(port, reporter)
 
     async def create(
@@ -95,10 +93,9 @@ class SessionsCore:
             InvalidKey: the user id cannot be kept.
         """
         user = None if user_id is None else user_text(user_id)
-        idle = self._lifetimes.remembered if remember_me else self._lifetimes.idle
-        where = unpack_device(pack_device(device))
-        record = Record(0, user, 0, 0, 0, idle, b"", where, leaving=False, items={}, lives={})
-        return self._session(self._tokens.new(user), record, 0.0)
+        idle = self.lifetimes.remembered if remember_me else self.lifetimes.idle
+        record = Record(0, user, 0, 0, 0, idle, b"", unpack_device(pack_device(device)), False, {}, {})  # noqa: FBT003
+        return self.reading.session(self._tokens.new(user), record, 0.0)
 
     async def load(self, id: str) -> Session:  # noqa: A002 - the word for it
         """Return the session of *id*, as a client presents it.
@@ -107,12 +104,7 @@ class SessionsCore:
             SessionNotFound: there is none. What could never be an id is refused without asking the server.
             Unavailable: it is not known whether there is one. Keep the client's cookie, and answer 503.
         """
-        token = self._tokens.read(id)
-        record = await self._reading.read(token)
-        now = self._clock.now()
-        if record is None or record.expires <= now - _TOLERANCE:  # somebody took its lifetime away
-            raise SessionNotFound
-        return self._session(token, record, now)
+        return await self.reading.answer(self.reading.ask(id))
 
     async def save(self, session: Session, *, check: Literal["version"] | None = None) -> bool:
         """Store what was changed, and only that: two requests that change different items both win. Return whether anything was.
@@ -156,8 +148,7 @@ class SessionsCore:
             SessionGone: it ended or was destroyed.
             Unavailable: it may or may not have been prolonged.
         """
-        now = await self._reading.now()
-        if now - session.record.seen < self._lifetimes.touch_every:
+        if session.unseen_for < self.lifetimes.touch_every:
             return False
         status, *rest = await TOUCH.run(self._port, self._keys(session.token), [session.token.digest], idempotent=True)
         if status == 0:
@@ -190,7 +181,7 @@ class SessionsCore:
         """
         user = session.user_id if isinstance(user_id, UnsetType) else None if user_id is None else user_text(user_id)
         token = self._tokens.new(user)
-        old, times = session.record, self._lifetimes
+        old, times = session.record, self.lifetimes
         same = user == old.user and remember_me is None
         idle, absolute = (times.remembered, times.remembered) if remember_me else (times.idle, times.absolute)
         changes = session.everything(token)
@@ -198,8 +189,9 @@ class SessionsCore:
             changes.put.pop(CSRF, None)  # whoever planted the old id may know its forms' secret too
         if not same:
             changes.put.pop(PROVED, None)
-        record = Record(0, user, 0, 0, 0, old.idle if same else idle, b"", old.device, leaving=False, items=dict(changes.put), lives={})
-        new = self._session(token, record, 0.0)
+        left_idle = old.idle if same else idle
+        record = Record(0, user, 0, 0, 0, left_idle, b"", old.device, False, dict(changes.put), {})  # noqa: FBT003
+        new = self.reading.session(token, record, 0.0)
         ends = str(old.ends) if same else f"+{absolute}"
         await self._create(new, changes, old.device if device is None else device, ends, old.created if same else None)
         left = 0 if grace is None else to_ms(grace)
@@ -228,7 +220,7 @@ class SessionsCore:
             Unavailable: they could not be read.
         """
         keys = Keys(self._base, self._tokens.tag(user_text(user_id)))
-        found = await self._reading.all_of(keys)
+        found = await self.reading.all_of(keys)
         found.sort(key=lambda pair: pair[1].seen, reverse=True)
         return [
             SessionInfo(handle_of(digest), record.device, moment(record.created), moment(record.seen), moment(record.expires))
@@ -272,15 +264,15 @@ class SessionsCore:
                 token = None
             if token is not None and keys.base == Keys(self._base, token.tag).base:
                 digest = token.digest
-        kept = self._lifetimes.longest + 60_000
+        kept = self.lifetimes.longest + 60_000
         args: list[Arg] = [digest, token_hex(8), kept, "1" if listed else "0"]
         spared, there = await REVOKE.run(self._port, keys.of(digest or "index"), args, idempotent=not (digest or listed))
         return bool(spared), [each.decode() for each in there if each.decode() != digest or not spared]
 
     async def _begun(self, session: Session, changes: Changes) -> None:
         """Store a session that nobody knows of yet."""
-        remembered = session.record.idle == self._lifetimes.remembered
-        absolute = self._lifetimes.remembered if remembered else self._lifetimes.absolute
+        remembered = session.record.idle == self.lifetimes.remembered
+        absolute = self.lifetimes.remembered if remembered else self.lifetimes.absolute
         await self._create(session, changes, session.device, f"+{absolute}", None)
 
     async def _create(self, session: Session, changes: Changes, device: Device | str | None, ends: str, created: int | None) -> None:
@@ -292,25 +284,19 @@ class SessionsCore:
             pairs += ["#c", created]
         pairs += [word for pair in changes.put.items() for word in pair]
         args: list[Arg] = [token.digest, "0" if record.user is None else "1", Keys(self._base, token.tag).base, record.idle, ends]
-        args += [self._lifetimes.most, self._lifetimes.when_full, token_hex(8), len(pairs) // 2, *pairs]
+        args += [self.lifetimes.most, self.lifetimes.when_full, token_hex(8), len(pairs) // 2, *pairs]
         args += [word for pair in changes.ends.items() for word in pair]
         status, *rest = await CREATE.run(self._port, self._keys(token), args)
         if status < 0:
-            raise TooManySessions(f"user {record.user!r} has {self._lifetimes.most} sessions, as many as may be (max_per_user)")
+            raise TooManySessions(f"user {record.user!r} has {self.lifetimes.most} sessions, as many as may be (max_per_user)")
         if status == 0:
             raise SessionGone("the session had reached its absolute end")
         now, record.ends = rest
         record.created, record.device = now if created is None else created, unpack_device(packed)
         session.saved(changes, 1, now)
 
-    def _session(self, token: Token, record: Record, now: float) -> Session:
-        return Session(token, record, self._base, self._coding, self._lost, now)
-
     def _keys(self, token: Token) -> list[str]:
         return Keys(self._base, token.tag).of(token.digest)
-
-    def _lost(self, name: str, error: Exception) -> None:
-        self._reporter.report(SessionItemLost(error, name))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._base!r})"

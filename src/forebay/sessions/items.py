@@ -46,7 +46,7 @@ class Items(MutableMapping[str, Any]):
     ) -> None:
         self._token = token
         self._record = record
-        self._key = f"{Keys(room, token.tag).base}{token.digest}"
+        self._room = room
         self._coding = coding
         self._report = report
         self._values: dict[str, Any] = {}
@@ -56,7 +56,12 @@ class Items(MutableMapping[str, Any]):
         self._lives: dict[str, int] = {}
         self._accessed = False
         # where the server has no lifetimes of fields, what ended is still there: it goes with the next commit
-        self._ended = [field for field, ends in record.lives.items() if ends <= now and record.items.pop(field, None) is not None]
+        lives = record.lives
+        self._ended = [f for f, ends in lives.items() if ends <= now and record.items.pop(f, None) is not None] if lives else []
+
+    @property
+    def _key(self) -> str:
+        return f"{Keys(self._room, self._token.tag).base}{self._token.digest}"
 
     @property
     def accessed(self) -> bool:
@@ -110,10 +115,10 @@ class Items(MutableMapping[str, Any]):
         Raises:
             EncodeError: an item cannot be stored; the message names it.
         """
-        changes = Changes({}, sorted(self._removed - self._values.keys()), {})
+        changes, key = Changes({}, sorted(self._removed - self._values.keys()), {}), self._key
         for field, value in self._values.items():
             if field in self._assigned or (type(value) not in _SIMPLE and _mark(value) != self._seen_as[field]):
-                self._put(changes, self._key, field, value)
+                self._put(changes, key, field, value)
         if changes:
             changes.removed += [field for field in self._ended if field not in changes.put]
         return changes

@@ -2,51 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
-from ..errors import DecodeError
-from ..events import Reporter, SessionUnreadable
+from ..codecs.coding import Coding
+from ..errors import DecodeError, Refused, ServerError, SessionNotFound, Unavailable
+from ..events import Reporter, SessionItemLost, SessionUnreadable
 from ..port.clock import ServerClock
 from ..port.port import Port, Reply, raise_refusal
+from ..wire.node import Asked
 from ..wire.resp import Arg
 from .record import Record, read_record
-from .token import Keys, Token
+from .session import Session
+from .token import Keys, Token, Tokens
 
-__all__ = ["Reading"]
+__all__ = ["Question", "Reading"]
 
 _TOGETHER: Final = 500  # sessions read in one write
+_TOLERANCE: Final = 1000.0  # milliseconds by which the estimate of the server's clock may be wrong
+
+
+class Question:
+    """A session that is asked for. Where the port can, its commands are on their way already."""
+
+    __slots__ = ("asked", "began", "commands", "token")
+
+    def __init__(self, token: Token, commands: Sequence[tuple[Arg, ...]], asked: Asked | None) -> None:
+        self.token = token
+        self.commands = commands
+        self.asked = asked
+        self.began = monotonic()
+
+    def abandon(self) -> None:
+        """Wait for it no more."""
+        if self.asked is not None and not self.asked.cancel() and not self.asked.cancelled():
+            self.asked.exception()  # it has been heard
 
 
 class Reading:
     """Reads the sessions under *base*, ``<prefix>session:``."""
 
-    def __init__(self, port: Port, base: str, reporter: Reporter, clock: ServerClock) -> None:
+    def __init__(self, port: Port, base: str, reporter: Reporter, clock: ServerClock, tokens: Tokens, coding: Coding[Any]) -> None:
         self._port = port
         self._base = base
         self._reporter = reporter
         self._clock = clock
+        self._tokens = tokens
+        self._coding = coding
 
-    async def read(self, token: Token) -> Record | None:
-        """Return what is stored, if it counts: it is there, can be read, and was not revoked."""
-        key, _, epoch = Keys(self._base, token.tag).of(token.digest)
-        commands: list[tuple[Arg, ...]] = [("HGETALL", key), ("GET", epoch)]
-        asks = self._clock.due
-        if asks:
-            commands.append(("TIME",))
-        began = monotonic()
-        replies, _ = await self._port.track(key.encode(), commands, told=False)  # the shortest way for reads of one slot
-        raise_refusal(replies)
-        if asks:
-            self._clock.take(replies[2], began)
-        return self._judged(token.digest, replies[0], replies[1])
+    def ask(self, id: object) -> Question:  # noqa: A002 - the word for it
+        """Ask for the session of *id*, as a client presents it, ahead of `answer` where the port can.
 
-    async def now(self) -> float:
-        """Return the server's clock, asked for if the estimate is old."""
+        Raises:
+            SessionNotFound: it cannot be an id. Nothing is asked.
+        """
+        token = self._tokens.read(id)
+        names = Keys(self._base, token.tag)
+        key = (names.base + token.digest).encode()
+        commands: tuple[tuple[Arg, ...], ...] = (("HGETALL", key), ("GET", names.epoch))
         if self._clock.due:
-            began = monotonic()
-            self._clock.take(await self._port.execute("TIME"), began)
-        return self._clock.now()
+            commands = (*commands, ("TIME",))
+        return Question(token, commands, self._port.ahead(key, commands))
+
+    async def answer(self, question: Question) -> Session:
+        """Return the session that was asked for.
+
+        Raises:
+            SessionNotFound: there is none.
+            Unavailable: it is not known whether there is one.
+        """
+        asked, commands = question.asked, question.commands
+        if asked is None:
+            replies = await self._port.execute_many(commands)
+        else:
+            try:
+                replies = await asked
+            except Unavailable as error:
+                replies = await self._port.read_again(error, commands)
+        for reply in replies:
+            if isinstance(reply, ServerError):
+                if isinstance(reply, Refused) and asked is not None:
+                    replies = await self._port.read_again(None, commands)
+                raise_refusal(replies)
+        if len(replies) == 3:
+            self._clock.take(replies[2], question.began)
+        now = self._clock.now()
+        record = self._judged(question.token.digest, replies[0], replies[1])
+        if record is None or record.expires <= now - _TOLERANCE:  # somebody took its lifetime away
+            raise SessionNotFound
+        return Session(question.token, record, self._base, self._coding, self._lost, now)
+
+    def session(self, token: Token, record: Record, now: float) -> Session:
+        """Return what was read, as it is used."""
+        return Session(token, record, self._base, self._coding, self._lost, now)
 
     async def all_of(self, keys: Keys) -> list[tuple[str, Record]]:
         """Return the digests and records of a user's sessions; what ended without a trace is removed from the index."""
@@ -80,6 +129,9 @@ class Reading:
         if record.user is not None and (epoch is None or (epoch[:16] != record.epoch and epoch[17:] != digest.encode())):
             return None
         return record
+
+    def _lost(self, name: str, error: Exception) -> None:
+        self._reporter.report(SessionItemLost(error, name))
 
     def __repr__(self) -> str:
         return f"Reading({self._base!r})"

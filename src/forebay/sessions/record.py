@@ -58,23 +58,23 @@ def read_record(reply: Mapping[bytes, bytes]) -> Record:
     try:
         for field, value in reply.items():
             kind = field[:1]
-            if kind in (b"=", b"~"):
+            if kind == b"=" or kind == b"~":
                 items[field.decode()] = value
             elif kind == b"!":
                 lives[field[1:].decode()] = int(value)
         user = reply[b"#u"].decode()
         return Record(
-            version=int(reply[b"#v"]),
-            user=user[1:] if user else None,
-            created=int(reply[b"#c"]),
-            seen=int(reply[b"#s"]),
-            ends=int(reply[b"#a"]),
-            idle=int(reply[b"#i"]),
-            epoch=reply[b"#e"],
-            device=_DEVICE.decode(reply[b"#d"]),
-            leaving=b"#g" in reply,
-            items=items,
-            lives=lives,
+            int(reply[b"#v"]),
+            user[1:] if user else None,
+            int(reply[b"#c"]),
+            int(reply[b"#s"]),
+            int(reply[b"#a"]),
+            int(reply[b"#i"]),
+            reply[b"#e"],
+            _DEVICE.decode(reply[b"#d"]),
+            b"#g" in reply,
+            items,
+            lives,
         )
     except (KeyError, ValueError, msgspec.DecodeError) as error:
         raise DecodeError(f"a session's hash cannot be read: {type(error).__name__}") from error

@@ -45,6 +45,11 @@ class Session(Items):
         """Return the server's clock, as far as this session knows it."""
         return max(self._loaded + monotonic() * 1000, self._record.seen)
 
+    @property
+    def unseen_for(self) -> float:
+        """For how many milliseconds it has been neither saved nor touched."""
+        return self._now() - self._record.seen
+
     # who
 
     @property

@@ -94,7 +94,7 @@ class Families(SessionsCore):
             record = read_record(dict(zip(flat[::2], flat[1::2], strict=True)))
         except DecodeError as error:
             raise RefreshTokenInvalid("what is stored of this refresh token cannot be read") from error
-        return self._refresh.next(token, rest[0].decode()), self._session(family, record, float(record.seen))
+        return self._refresh.next(token, rest[0].decode()), self.reading.session(family, record, float(record.seen))
 
     async def end(self, text: object) -> str:
         """End the family of a token, however old; return its handle."""

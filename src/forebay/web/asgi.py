@@ -11,12 +11,12 @@ import math
 import warnings
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Final, Literal
 
-from ..errors import AuthenticationRequired, SessionGone, SettingsError, Unavailable
+from ..errors import AuthenticationRequired, SessionGone, SettingsError, Unavailable, UsageError
 from ..sessions.core import SessionsCore
 from ..sessions.record import Device
+from ..sessions.session import Session
 from .cookie import Cookie
 from .request_session import RequestSession
 
@@ -29,6 +29,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _RETRY_AFTER: Final = 1  # seconds
+_SECURE: Final = ("https", "wss")
+_BEGINNINGS: Final = ("http.response.start", "websocket.accept")
 
 
 class SessionMiddleware:
@@ -56,96 +58,67 @@ class SessionMiddleware:
         self.app = app
         self._sessions = sessions
         self._cookie = cookie or Cookie()
-        self._anonymous = on_outage == "anonymous"
+        self._kind = _Anonymous if on_outage == "anonymous" else _Session
         self._prefetch = prefetch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         kind = scope["type"]
-        if kind not in ("http", "websocket"):
+        if kind != "http" and kind != "websocket":
             await self.app(scope, receive, send)
             return
-        headers = scope["headers"]
-        https = scope.get("scheme") in ("https", "wss")
-        presented = self._cookie.read(headers, https=https)
-        session = _Anonymous(self._sessions, presented, scope) if self._anonymous else _Session(self._sessions, presented, scope)
+        cookie = self._cookie
+        https = scope.get("scheme") in _SECURE
+        presented = cookie.read(scope["headers"], https=https)
+        session = self._kind(self._sessions, presented, cookie, scope, send, https)
         scope["session"] = session
         if presented is not None and self._prefetch:
             session.prefetch()
-        exchange = _Exchange(self._sessions, self._cookie, session, send, https=https)
         try:
-            await self.app(scope, receive, exchange.send)
+            await self.app(scope, receive, session.respond)
         except AuthenticationRequired as error:
-            if exchange.began or kind != "http":
+            if session.began or kind != "http":
                 raise
             session.looked = True
-            await _answer(exchange.send, 401, str(error))
+            await _answer(session.respond, 401, str(error))
         except Exception as error:
-            if exchange.began or kind != "http" or not _comes_from(error, session.away):
+            if session.began or kind != "http" or not _comes_from(error, session.away):
                 raise
-            await _answer(exchange.send, 503, "the session store is away", [(b"retry-after", b"%d" % _RETRY_AFTER)])
+            await _answer(session.respond, 503, "the session store is away", [(b"retry-after", b"%d" % _RETRY_AFTER)])
         finally:
             session.abandon()
-        exchange.warn()
+            session.let_go()
+        session.warn()
 
 
 class _Session(RequestSession):
-    """A request's session, whose device is read from the request when it is needed."""
+    """A request's session, and what its response needs of it."""
 
     goes_on = False  # where the store is away
 
-    def __init__(self, sessions: SessionsCore, presented: str | None, scope: Scope) -> None:
-        super().__init__(sessions, presented, partial(_device_of, scope))
-        self.failure: Unavailable | None = None  #: it could not be read, so nothing of it is stored
-
-    async def load(self) -> Any:
-        """See `RequestSession.load`."""
-        try:
-            return await super().load()
-        except Unavailable as error:
-            self.failure = error
-            raise
-
-
-class _Anonymous(_Session):
-    """One that goes on without what cannot be read; then nothing is stored, and the cookie stays as it is."""
-
-    goes_on = True
-
-    async def load(self) -> Any:
-        """See `RequestSession.load`."""
-        try:
-            return await super().load()
-        except Unavailable:
-            if self.loaded is None:
-                self._session = self._sessions.begin(device=self._device())
-            return self._session
-
-
-class _Exchange:
-    """What one response needs of the session."""
-
-    def __init__(self, sessions: SessionsCore, cookie: Cookie, session: _Session, send: Send, *, https: bool) -> None:
-        self._sessions = sessions
+    def __init__(self, sessions: SessionsCore, presented: str | None, cookie: Cookie, scope: Scope, send: Send, https: bool) -> None:
+        super().__init__(sessions, presented)
         self._cookie = cookie
-        self._session = session
+        self._headers = scope["headers"]  # and not the scope, which holds this: each request would be left to the collector
+        self._client = scope.get("client")
         self._send = send
         self._https = https
-        self.began = False
+        self._sent = presented  # as it came: what cannot be an id is cleared too
+        self._commits = True
+        self.began = False  #: whether the response did
 
-    async def send(self, message: Message) -> None:
+    async def respond(self, message: Message) -> None:
         """Pass *message* on; what begins a response goes behind the commit."""
-        if message["type"] in ("http.response.start", "websocket.accept"):
-            session = self._session
-            if session.looked or session.loaded is not None:
-                try:
-                    cookie = await self._commit()
-                except Unavailable as error:
-                    session.failure = session.away = error
-                    if not session.goes_on:
-                        raise
-                    cookie = None
-                headers = list(message.get("headers", ()))
+        if not self.began and message["type"] in _BEGINNINGS:
+            if self.looked or self._session is not None:
+                cookie = None
+                session = self._session
+                if session is not None and self._commits:
+                    if session.modified or not session.version or session.id != self.presented:
+                        cookie = await self._commit(session)
+                    elif session.unseen_for >= self._sessions.lifetimes.touch_every:
+                        await self._commit(session)
+                headers = [*message.get("headers", ())]
                 _vary(headers)
                 if cookie is not None:
                     headers = [(name, value) for name, value in headers if name.lower() != b"cache-control"]
@@ -154,37 +127,72 @@ class _Exchange:
             self.began = True
         await self._send(message)
 
-    async def _commit(self) -> bytes | None:
+    async def _commit(self, session: Session) -> bytes | None:
         """Store what changed, and return the cookie to set."""
-        handle, session = self._session, self._session.loaded
-        if session is None or handle.failure is not None:
-            return None
         is_known = session.version > 0
         try:
             if not await self._sessions.save(session) and is_known:
                 await self._sessions.touch(session)
         except SessionGone as error:
             # Discarded. The cookie stays: by now the browser may hold that of a login which ended this session.
-            handle.discarded = error
+            self.discarded = error
             return None
-        if session.version and session.id != handle.presented:
+        except Unavailable as error:
+            self.away, self._commits = error, False
+            if not self.goes_on:
+                raise
+            return None
+        if session.version and session.id != self.presented:
             age = None
             if self._cookie.persistent or session.remembered:
                 age = math.floor((session.expires_at - datetime.now(UTC)).total_seconds())
             return self._cookie.write(session.id, https=self._https, max_age=age)
-        if not session.version and handle.ended and handle.presented is not None:
+        if not session.version and self.ended and self._sent is not None:
             return self._cookie.clear(https=self._https)
         return None
 
+    def let_go(self) -> None:
+        """Let go of the connection: what sends holds the scope, which holds this, and only the collector would find each request."""
+        self._send = _nowhere
+
     def warn(self) -> None:
         """Say so if something was changed after the response had begun, and was not saved."""
-        session = self._session.loaded
-        if session is not None and self.began and self._session.failure is None and self._session.discarded is None and session.modified:
+        session = self._session
+        if session is not None and self.began and self._commits and self.discarded is None and session.modified:
             warnings.warn(
                 "a session was changed after the response had begun, and that is lost: change it before, or await request.session.save()",
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+    async def load(self) -> Session:
+        """See `RequestSession.load`."""
+        if self._session is not None:
+            self.looked = True
+            return self._session
+        try:
+            return await super().load()
+        except Unavailable:
+            self._commits = False  # nothing of it is stored, and the cookie stays as it is
+            if not self.goes_on:
+                raise
+            if self._session is None:
+                self._session = self._sessions.begin(device=self._device())
+            return self._session
+
+    def _device(self) -> Device:
+        agent = next((value for name, value in self._headers if name == b"user-agent"), b"")
+        return Device(agent.decode("latin-1"), "" if self._client is None else str(self._client[0]))
+
+
+class _Anonymous(_Session):
+    """One that goes on without what cannot be read; then nothing is stored, and the cookie stays as it is."""
+
+    goes_on = True
+
+
+async def _nowhere(_message: Message) -> None:
+    raise UsageError("this request is over: nothing can be sent any more")
 
 
 def _comes_from(error: BaseException | None, failure: Unavailable | None) -> bool:
@@ -202,12 +210,6 @@ def _vary(headers: list[tuple[bytes, bytes]]) -> None:
                 headers[at] = (name, value + b", Cookie")
             return
     headers.append((b"vary", b"Cookie"))
-
-
-def _device_of(scope: Scope) -> Device:
-    agent = next((value for name, value in scope["headers"] if name == b"user-agent"), b"")
-    client = scope.get("client")
-    return Device(agent.decode("latin-1"), "" if client is None else str(client[0]))
 
 
 async def _answer(send: Send, status: int, error: str, more: list[tuple[bytes, bytes]] | None = None) -> None:

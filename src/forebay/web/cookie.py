@@ -57,6 +57,7 @@ class Cookie:
         self._path = path
         self.persistent = persistent
         self._prefixed = ("__Host-" if path == "/" and domain is None else "__Secure-") + name
+        self._wanted = [f"{self.name(https=https)}=".encode() for https in (False, True)]
         self._tail = f"; Path={path}" + (f"; Domain={domain}" if domain else "") + f"; HttpOnly; SameSite={same_site.capitalize()}"
 
     def name(self, *, https: bool) -> str:
@@ -65,13 +66,13 @@ class Cookie:
 
     def read(self, headers: Iterable[tuple[bytes, bytes]], *, https: bool) -> str | None:
         """Return the value that the client sent, untrusted; None if it sent none. Of several the first counts."""
-        wanted = self.name(https=https)
+        wanted = self._wanted[https]
         for name, value in headers:
-            if name == b"cookie":
-                for pair in value.decode("latin-1").split(";"):
-                    key, found, text = pair.partition("=")
-                    if found and key.strip() == wanted:
-                        return text.strip().strip('"')
+            if name == b"cookie" and wanted in value:
+                for pair in value.split(b";"):
+                    text = pair.strip()
+                    if text.startswith(wanted):
+                        return text[len(wanted) :].strip(b' "').decode("latin-1")
         return None
 
     def write(self, value: str, *, https: bool, max_age: int | None) -> bytes:

@@ -5,12 +5,12 @@ Until `load` was awaited it refuses to be looked at: a mapping that is empty bec
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Iterator, MutableMapping
 from typing import Any, Final, TypeVar
 
 from ..errors import AuthenticationRequired, SessionGone, SessionNotFound, Unavailable, UsageError
 from ..sessions.core import SessionsCore
+from ..sessions.reading import Question
 from ..sessions.record import Device
 from ..sessions.session import Session
 
@@ -24,10 +24,9 @@ _NOT_LOADED: Final = "the session of this request has not been loaded: await req
 class RequestSession(MutableMapping[str, Any]):
     """A mapping, once loaded; `login`, `logout` and `save` for those who need them."""
 
-    def __init__(self, sessions: SessionsCore, presented: str | None, device: Callable[[], Device]) -> None:
+    def __init__(self, sessions: SessionsCore, presented: str | None) -> None:
         self._sessions = sessions
-        self._device = device
-        self._loading: asyncio.Task[Session] | None = None
+        self._question: Question | None = None
         self._session: Session | None = None
         self.presented = presented  #: what the client sent as its id, untrusted
         self.ended = False  #: whether this request ended the session
@@ -37,9 +36,10 @@ class RequestSession(MutableMapping[str, Any]):
 
     def prefetch(self) -> None:
         """Ask for the session now, so that the question leaves together with whatever else this tick asks."""
-        if self.presented is not None:
-            self._loading = asyncio.get_running_loop().create_task(self._sessions.load(self.presented), name="forebay-session")
-            self._loading.add_done_callback(_heard)
+        try:
+            self._question = self._sessions.reading.ask(self.presented)
+        except SessionNotFound:  # it cannot be an id
+            self.presented = None
 
     async def load(self) -> Session:
         """Return the session: the client's, or an empty one that is stored as soon as something is put into it.
@@ -48,19 +48,26 @@ class RequestSession(MutableMapping[str, Any]):
             Unavailable: it is not known whether there is one.
         """
         self.looked = True
-        if self._session is None:
-            try:
-                if self.presented is None:
-                    raise SessionNotFound
-                if self._loading is None:
-                    self.prefetch()
-                assert self._loading is not None  # noqa: S101 - prefetch made it
-                found = await self._asked(self._loading)  # who cancels this request cancels its question
-            except SessionNotFound:
-                found = self._sessions.begin(device=self._device())
-            if self._session is None:
-                self._session = found
+        if self._session is not None:
+            return self._session
+        if self._question is None and self.presented is not None:
+            self.prefetch()
+        try:
+            if self._question is None:
+                raise SessionNotFound
+            found = await self._sessions.reading.answer(self._question)  # who cancels this request cancels its question
+        except SessionNotFound:
+            found = self._sessions.begin(device=self._device())
+        except Unavailable as error:
+            self.away = error
+            raise
+        if self._session is None:  # else another task of this request was quicker
+            self._session = found
         return self._session
+
+    def _device(self) -> Device:
+        """From where the request comes."""
+        return Device()
 
     @property
     def loaded(self) -> Session | None:
@@ -153,8 +160,8 @@ class RequestSession(MutableMapping[str, Any]):
 
     def abandon(self) -> None:
         """Ask for nothing more: the request is over."""
-        if self._loading is not None and not self._loading.done():
-            self._loading.cancel()
+        if self._question is not None and self._session is None:
+            self._question.abandon()
 
     def __getitem__(self, name: str) -> Any:
         return self.current[name]
@@ -173,9 +180,3 @@ class RequestSession(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"<RequestSession {'not loaded' if self._session is None else self._session!r}>"
-
-
-def _heard(task: asyncio.Task[Session]) -> None:
-    """Take note of how it ended: whoever asks is told, and if nobody does it is no lost exception."""
-    if not task.cancelled():
-        task.exception()

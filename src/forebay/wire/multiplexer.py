@@ -74,6 +74,11 @@ class Multiplexer(NodeBase):
         replies: list[Reply] = await self._send_when_ready(lambda link: link.send_batch(packed), size, timeout)
         return replies
 
+    def send_ahead(self, packed: Sequence[bytes]) -> asyncio.Future[list[Reply]] | None:
+        """Send commands in one write, now; None if the connection is not ready for them."""
+        link = self._links.get(asyncio.get_running_loop())
+        return link.send_batch(packed) if link is not None and link.ready else None
+
     async def send_tracked(self, packed: Sequence[bytes], timeout: float, *, told: bool) -> tuple[list[Reply], Link | None]:
         """Send reads in one write, the first one tracked if we are to be *told*; return the replies, and the connection if it tells."""
         packed = [CACHING, *packed] if told else packed

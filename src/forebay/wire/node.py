@@ -22,7 +22,7 @@ from .tracking import Listener
 if TYPE_CHECKING:
     from .tls import Tls
 
-__all__ = ["MakeNode", "Node", "Setup", "Stream"]
+__all__ = ["Asked", "MakeNode", "Node", "Setup", "Stream"]
 
 
 class Setup(Struct, frozen=True):
@@ -62,6 +62,19 @@ class Setup(Struct, frozen=True):
         return callable(self.settings.password) or self.settings.password_file is not None
 
 
+class Asked(Awaitable[list[Reply]], Protocol):
+    """Commands that are on their way: an `asyncio.Future`, as far as cores know it."""
+
+    def cancel(self) -> bool:
+        """Wait for it no more; False if it has its reply, or an error."""
+
+    def cancelled(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    def exception(self) -> BaseException | None:
+        """Return what it raises, which is then heard."""
+
+
 class Stream(Protocol):
     """A connection of its own whose pushes are listened to."""
 
@@ -97,6 +110,9 @@ class Node(Protocol):
 
     def send_many(self, packed: Sequence[bytes], timeout: float | None = None) -> Awaitable[list[Reply]]:
         """Send commands in one write on a shared connection, with nothing in between."""
+
+    def send_ahead(self, packed: Sequence[bytes]) -> Asked | None:
+        """Send commands in one write, now; None if there is nowhere to send them at once."""
 
     def send_tracked(self, packed: Sequence[bytes], timeout: float, *, told: bool) -> Awaitable[tuple[list[Reply], object | None]]:
         """Send reads in one write, the first of them tracked if we are to be *told*; return the replies, and the connection.

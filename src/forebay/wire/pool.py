@@ -86,6 +86,9 @@ class Pool(NodeBase):
 
     send_alone = send_many  # every batch has a socket of its own
 
+    def send_ahead(self, packed: Sequence[bytes]) -> None:
+        """Return nothing: whoever sends waits."""
+
     async def send_tracked(self, packed: Sequence[bytes], timeout: float, *, told: bool) -> tuple[list[Reply], None]:  # noqa: ARG002
         """Send reads in one write. A pooled socket is not listened to while it is idle: nothing will be told of changes."""
         return self._many(packed, timeout), None

@@ -14,7 +14,7 @@ from ..errors import CircuitOpen, Closed, OutcomeUnknown, Redirected, Refused, U
 from ..settings import Settings
 from .call import Call, Pipeline, Transaction
 from .commands import Traits, traits_of
-from .node import MakeNode, Node, Setup, Stream
+from .node import Asked, MakeNode, Node, Setup, Stream
 from .resilience import may_repeat, pause_before
 from .resp import Arg, Reply, pack
 from .stats import WireStats
@@ -86,6 +86,20 @@ class Route:
             return self._perform(Call([("get", key)], self._settings))
         return node.send(b"*2\r\n$3\r\nget\r\n$%d\r\n%b\r\n" % (len(key), key))
 
+    def ahead(self, key: bytes, commands: Sequence[tuple[Arg, ...]]) -> Asked | None:
+        """Send reads of *key* now, once, in one write; return what brings their replies, or None where that cannot be.
+
+        What that raises, and what a server refuses for the moment, goes to `read_again`.
+        """
+        node = self._node_of(key)
+        return None if node is None else node.send_ahead([pack(command) for command in commands])
+
+    async def read_again(self, error: Unavailable | None, commands: Sequence[tuple[Arg, ...]]) -> list[Reply]:
+        """Send reads again after *error*, or a refusal among their replies, where that may help; or raise it. Raises as `execute`."""
+        if error is not None and not may_repeat(error, repeatable=True):
+            raise error
+        return await self.execute_many(commands)
+
     async def track(self, key: bytes, commands: Sequence[tuple[Arg, ...]], *, told: bool = True) -> tuple[list[Reply], object | None]:
         """Send reads of *key* in one write, and have the server tell when what the first one reads changes, if we are to be *told*.
 
@@ -102,8 +116,7 @@ class Route:
                 if not any(isinstance(reply, Refused) for reply in replies):
                     return replies, source
             except Unavailable as error:
-                if not may_repeat(error, repeatable=True):
-                    raise
+                return await self.read_again(error, commands), None
         return await self.execute_many(commands), None
 
     async def again(self, error: Unavailable, args: tuple[Arg, ...], *, idempotent: bool = False) -> Reply:
