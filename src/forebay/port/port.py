@@ -88,6 +88,9 @@ class Port(Protocol):
             Unavailable, ServerError: it cannot be read.
         """
 
+    def pair(self, key: bytes, first: bytes, second: bytes) -> tuple[Asked, Asked] | None:
+        """Send two packed reads of *key*'s slot now, once, in one write; None where that cannot be. See `ahead`."""
+
     def ahead(self, key: bytes, commands: Sequence[tuple[Arg, ...]]) -> Asked | None:
         """Send reads of *key* now, once, in one write, before anybody waits for their replies; None where that cannot be.
 

@@ -28,6 +28,7 @@ class PortBase(Generic[W]):
         self.send = route.send
         self.again = route.again
         self.track = route.track
+        self.pair = route.pair
         self.read_again = route.read_again
         self.tells = route.tells
         self.stream = route.stream

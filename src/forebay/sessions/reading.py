@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any, Final
 
 from ..codecs.coding import Coding
-from ..errors import DecodeError, Refused, ServerError, SessionNotFound, Unavailable
+from ..errors import DecodeError, SessionNotFound, Unavailable
 from ..events import Reporter, SessionItemLost, SessionUnreadable
 from ..port.clock import ServerClock
 from ..port.port import Port, Reply, raise_refusal
@@ -24,20 +24,21 @@ _TOLERANCE: Final = 1000.0  # milliseconds by which the estimate of the server's
 
 
 class Question:
-    """A session that is asked for. Where the port can, its commands are on their way already."""
+    """A session that is asked for. Where the port can, its commands are on their way already: as a *pair*, or *whole*."""
 
-    __slots__ = ("asked", "began", "commands", "token")
+    __slots__ = ("began", "pair", "token", "whole")
 
-    def __init__(self, token: Token, commands: Sequence[tuple[Arg, ...]], asked: Asked | None) -> None:
+    def __init__(self, token: Token, pair: tuple[Asked, Asked] | None, whole: Asked | None) -> None:
         self.token = token
-        self.commands = commands
-        self.asked = asked
-        self.began = monotonic()
+        self.pair = pair
+        self.whole = whole
+        self.began = 0.0 if pair is not None else monotonic()
 
     def abandon(self) -> None:
         """Wait for it no more."""
-        if self.asked is not None and not self.asked.cancel() and not self.asked.cancelled():
-            self.asked.exception()  # it has been heard
+        for each in self.pair or (self.whole,):
+            if each is not None and not each.cancel() and not each.cancelled():
+                each.exception()  # it has been heard
 
 
 class Reading:
@@ -50,6 +51,9 @@ class Reading:
         self._clock = clock
         self._tokens = tokens
         self._coding = coding
+        head, size = base.encode().replace(b"%", b"%%"), len(base.encode())
+        self._hash = b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n" % (size + 99) + head + b"{%b}:%b\r\n"  # the tag has 32, the digest 64 characters
+        self._epoch = b"*2\r\n$3\r\nGET\r\n$%d\r\n" % (size + 40) + head + b"{%b}:epoch\r\n"
 
     def ask(self, id: object) -> Question:  # noqa: A002 - the word for it
         """Ask for the session of *id*, as a client presents it, ahead of `answer` where the port can.
@@ -58,12 +62,13 @@ class Reading:
             SessionNotFound: it cannot be an id. Nothing is asked.
         """
         token = self._tokens.read(id)
-        names = Keys(self._base, token.tag)
-        key = (names.base + token.digest).encode()
-        commands: tuple[tuple[Arg, ...], ...] = (("HGETALL", key), ("GET", names.epoch))
-        if self._clock.due:
-            commands = (*commands, ("TIME",))
-        return Question(token, commands, self._port.ahead(key, commands))
+        if not self._clock.due:
+            tag = token.tag.encode()
+            pair = self._port.pair(b"{%b}" % tag, self._hash % (tag, token.digest.encode()), self._epoch % tag)
+            if pair is not None:
+                return Question(token, pair, None)
+        commands = self._commands(token)
+        return Question(token, None, self._port.ahead(f"{{{token.tag}}}".encode(), commands))
 
     async def answer(self, question: Question) -> Session:
         """Return the session that was asked for.
@@ -72,23 +77,20 @@ class Reading:
             SessionNotFound: there is none.
             Unavailable: it is not known whether there is one.
         """
-        asked, commands = question.asked, question.commands
-        if asked is None:
-            replies = await self._port.execute_many(commands)
-        else:
-            try:
-                replies = await asked
-            except Unavailable as error:
-                replies = await self._port.read_again(error, commands)
-        for reply in replies:
-            if isinstance(reply, ServerError):
-                if isinstance(reply, Refused) and asked is not None:
-                    replies = await self._port.read_again(None, commands)
-                raise_refusal(replies)
-        if len(replies) == 3:
-            self._clock.take(replies[2], question.began)
+        try:
+            if question.pair is not None:
+                one, two = question.pair
+                fields, epoch = await one, await two
+            else:
+                fields, epoch = await self._whole(question)
+        except Unavailable as error:
+            question.abandon()
+            fields, epoch, *_ = await self._again(error, question)
+        except BaseException:  # also a cancellation
+            question.abandon()
+            raise
         now = self._clock.now()
-        record = self._judged(question.token.digest, replies[0], replies[1])
+        record = self._judged(question.token.digest, fields, epoch)
         if record is None or record.expires <= now - _TOLERANCE:  # somebody took its lifetime away
             raise SessionNotFound
         return Session(question.token, record, self._base, self._coding, self._lost, now)
@@ -117,6 +119,28 @@ class Reading:
         if gone:
             await self._port.execute("ZREM", keys.index, *gone, idempotent=True)
         return found
+
+    def _commands(self, token: Token) -> Sequence[tuple[Arg, ...]]:
+        names = Keys(self._base, token.tag)
+        commands: tuple[tuple[Arg, ...], ...] = (("HGETALL", names.base + token.digest), ("GET", names.epoch))
+        return (*commands, ("TIME",)) if self._clock.due else commands
+
+    async def _whole(self, question: Question) -> tuple[Reply, Reply]:
+        if question.whole is None:
+            replies = await self._port.execute_many(self._commands(question.token))
+        else:
+            replies = await question.whole
+        raise_refusal(replies)
+        if len(replies) == 3:
+            self._clock.take(replies[2], question.began)
+        return replies[0], replies[1]
+
+    async def _again(self, error: Unavailable, question: Question) -> list[Reply]:
+        replies = await self._port.read_again(error, self._commands(question.token))
+        raise_refusal(replies)
+        if len(replies) == 3:
+            self._clock.take(replies[2], monotonic())
+        return replies
 
     def _judged(self, digest: str, fields: Reply, epoch: Reply) -> Record | None:
         if not fields:

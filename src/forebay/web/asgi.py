@@ -165,20 +165,11 @@ class _Session(RequestSession):
                 stacklevel=2,
             )
 
-    async def load(self) -> Session:
-        """See `RequestSession.load`."""
-        if self._session is not None:
-            self.looked = True
-            return self._session
-        try:
-            return await super().load()
-        except Unavailable:
-            self._commits = False  # nothing of it is stored, and the cookie stays as it is
-            if not self.goes_on:
-                raise
-            if self._session is None:
-                self._session = self._sessions.begin(device=self._device())
-            return self._session
+    def _unread(self, error: Unavailable) -> Session:
+        self._commits = False  # nothing of it is stored, and the cookie stays as it is
+        if not self.goes_on:
+            raise error
+        return self._sessions.begin(device=self._device())
 
     def _device(self) -> Device:
         agent = next((value for name, value in self._headers if name == b"user-agent"), b"")

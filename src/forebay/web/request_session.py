@@ -60,10 +60,14 @@ class RequestSession(MutableMapping[str, Any]):
             found = self._sessions.begin(device=self._device())
         except Unavailable as error:
             self.away = error
-            raise
+            found = self._unread(error)
         if self._session is None:  # else another task of this request was quicker
             self._session = found
         return self._session
+
+    def _unread(self, error: Unavailable) -> Session:
+        """Return what stands in for a session that cannot be read."""
+        raise error
 
     def _device(self) -> Device:
         """From where the request comes."""

@@ -109,6 +109,20 @@ class Link(asyncio.Protocol):
         self.renew_ready()
         return future
 
+    def send_pair(self, first: bytes, second: bytes) -> tuple[asyncio.Future[Reply], asyncio.Future[Reply]]:
+        """Queue two commands for the same write, as `send` would; return both futures."""
+        create = self.loop.create_future
+        pair: tuple[asyncio.Future[Reply], asyncio.Future[Reply]] = (create(), create())
+        out, slots = self._out, self._slots
+        if not out:
+            self.loop.call_soon(self._flush)
+        out += (first, second)
+        slots += pair
+        self._room -= len(first) + len(second)
+        if self._room <= 0 or len(slots) >= self._most:
+            self.ready = False
+        return pair
+
     def push(self, packed: bytes) -> None:
         """Send a command whose answer is no reply but pushes."""
         if self._transport is not None:

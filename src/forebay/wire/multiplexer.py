@@ -14,7 +14,7 @@ from .handshake import Role
 from .lanes import Lanes
 from .latency import in_a_hurry
 from .link import Link
-from .node import Setup
+from .node import Asked, Setup
 from .node_base import PROBE_TIMEOUT, NodeBase
 from .resp import PING, Push, Reply, pack
 from .sockets import explained
@@ -73,6 +73,11 @@ class Multiplexer(NodeBase):
         size = sum(map(len, packed))
         replies: list[Reply] = await self._send_when_ready(lambda link: link.send_batch(packed), size, timeout)
         return replies
+
+    def send_pair(self, first: bytes, second: bytes) -> tuple[Asked, Asked] | None:
+        """Send two commands in one write, now; None if the connection is not ready for them."""
+        link = self._links.get(asyncio.get_running_loop())
+        return link.send_pair(first, second) if link is not None and link.ready else None
 
     def send_ahead(self, packed: Sequence[bytes]) -> asyncio.Future[list[Reply]] | None:
         """Send commands in one write, now; None if the connection is not ready for them."""

@@ -62,8 +62,8 @@ class Setup(Struct, frozen=True):
         return callable(self.settings.password) or self.settings.password_file is not None
 
 
-class Asked(Awaitable[list[Reply]], Protocol):
-    """Commands that are on their way: an `asyncio.Future`, as far as cores know it."""
+class Asked(Awaitable[Reply], Protocol):
+    """What is on its way: an `asyncio.Future`, as far as cores know it."""
 
     def cancel(self) -> bool:
         """Wait for it no more; False if it has its reply, or an error."""
@@ -110,6 +110,9 @@ class Node(Protocol):
 
     def send_many(self, packed: Sequence[bytes], timeout: float | None = None) -> Awaitable[list[Reply]]:
         """Send commands in one write on a shared connection, with nothing in between."""
+
+    def send_pair(self, first: bytes, second: bytes) -> tuple[Asked, Asked] | None:
+        """Send two commands in one write, now; None if there is nowhere to send them at once."""
 
     def send_ahead(self, packed: Sequence[bytes]) -> Asked | None:
         """Send commands in one write, now; None if there is nowhere to send them at once."""

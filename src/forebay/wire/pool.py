@@ -86,6 +86,9 @@ class Pool(NodeBase):
 
     send_alone = send_many  # every batch has a socket of its own
 
+    def send_pair(self, first: bytes, second: bytes) -> None:
+        """Return nothing: whoever sends waits."""
+
     def send_ahead(self, packed: Sequence[bytes]) -> None:
         """Return nothing: whoever sends waits."""
 

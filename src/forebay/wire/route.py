@@ -86,6 +86,14 @@ class Route:
             return self._perform(Call([("get", key)], self._settings))
         return node.send(b"*2\r\n$3\r\nget\r\n$%d\r\n%b\r\n" % (len(key), key))
 
+    def pair(self, key: bytes, first: bytes, second: bytes) -> tuple[Asked, Asked] | None:
+        """Send two packed reads of *key*'s slot now, once, in one write; return what brings their replies, or None where that cannot be.
+
+        What they raise goes to `read_again`, where they are `Unavailable`.
+        """
+        node = self._node_of(key)
+        return None if node is None else node.send_pair(first, second)
+
     def ahead(self, key: bytes, commands: Sequence[tuple[Arg, ...]]) -> Asked | None:
         """Send reads of *key* now, once, in one write; return what brings their replies, or None where that cannot be.
 
