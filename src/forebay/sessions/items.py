@@ -5,7 +5,7 @@ What was looked at is compared, at the end, with what was read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Collection, Iterator, MutableMapping
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from ..codecs.coding import Coding
 from ..errors import EncodeError, InvalidKey
 from .record import Record
-from .token import Keys, Token
+from .token import Token
 
 __all__ = ["Changes", "Items", "field_of"]
 
@@ -51,8 +51,8 @@ class Items(MutableMapping[str, Any]):
         self._report = report
         self._values: dict[str, Any] = {}
         self._seen_as: dict[str, Any] = {}
-        self._assigned: set[str] = set()
-        self._removed: set[str] = set()
+        self._assigned: Collection[str] = ()  # sets once there is something in them: most requests change nothing
+        self._removed: Collection[str] = ()
         self._lives: dict[str, int] = {}
         self._accessed = False
         # where the server has no lifetimes of fields, what ended is still there: it goes with the next commit
@@ -61,7 +61,7 @@ class Items(MutableMapping[str, Any]):
 
     @property
     def _key(self) -> str:
-        return f"{Keys(self._room, self._token.tag).base}{self._token.digest}"
+        return f"{self._room}{{{self._token.tag}}}:{self._token.digest}"  # as `Keys` has it
 
     @property
     def accessed(self) -> bool:
@@ -115,7 +115,7 @@ class Items(MutableMapping[str, Any]):
         Raises:
             EncodeError: an item cannot be stored; the message names it.
         """
-        changes, key = Changes({}, sorted(self._removed - self._values.keys()), {}), self._key
+        changes, key = Changes({}, sorted(set(self._removed) - self._values.keys()), {}), self._key
         for field, value in self._values.items():
             if field in self._assigned or (type(value) not in _SIMPLE and _mark(value) != self._seen_as[field]):
                 self._put(changes, key, field, value)
@@ -147,8 +147,7 @@ class Items(MutableMapping[str, Any]):
         for field in changes.removed:
             self._record.items.pop(field, None)
             self._record.lives.pop(field, None)
-        self._assigned.clear()
-        self._removed.clear()
+        self._assigned = self._removed = ()
         self._ended.clear()
         self._lives.clear()
         self._record.version, self._record.seen = version, now
@@ -186,16 +185,16 @@ class Items(MutableMapping[str, Any]):
     def _write(self, field: str, value: Any) -> None:
         self._accessed = True
         self._values[field] = value
-        self._assigned.add(field)
+        self._assigned = {*self._assigned, field}
         self._lives.pop(field, None)  # a new value has no lifetime but the one that it is given
 
     def _drop(self, field: str) -> None:
         self._accessed = True
         self._values.pop(field, None)
-        self._assigned.discard(field)
+        self._assigned = {*self._assigned} - {field}
         self._lives.pop(field, None)
         if field in self._record.items:
-            self._removed.add(field)
+            self._removed = {*self._removed, field}
 
 
 def _mark(value: Any) -> Any:

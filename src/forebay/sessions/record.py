@@ -16,6 +16,9 @@ from ..errors import DecodeError
 
 __all__ = ["Device", "Record", "pack_device", "read_record", "unpack_device"]
 
+_METADATA: Final = ord("#")
+_ITEMS: Final = b"=~"
+_ENDS: Final = ord("!")
 _LONGEST: Final = 512  # characters of what a client says of itself
 
 
@@ -57,10 +60,12 @@ def read_record(reply: Mapping[bytes, bytes]) -> Record:
     lives: dict[str, int] = {}
     try:
         for field, value in reply.items():
-            kind = field[:1]
-            if kind == b"=" or kind == b"~":
+            kind = field[0]
+            if kind == _METADATA:  # most are
+                continue
+            if kind in _ITEMS:
                 items[field.decode()] = value
-            elif kind == b"!":
+            elif kind == _ENDS:
                 lives[field[1:].decode()] = int(value)
         user = reply[b"#u"].decode()
         return Record(
@@ -76,7 +81,7 @@ def read_record(reply: Mapping[bytes, bytes]) -> Record:
             items,
             lives,
         )
-    except (KeyError, ValueError, msgspec.DecodeError) as error:
+    except (LookupError, ValueError, msgspec.DecodeError) as error:
         raise DecodeError(f"a session's hash cannot be read: {type(error).__name__}") from error
 
 
