@@ -95,17 +95,18 @@ class _Session(RequestSession):
     """A request's session, and what its response needs of it."""
 
     goes_on = False  # where the store is away
+    began = False  #: whether the response did
+    _commits = True
 
     def __init__(self, sessions: SessionsCore, presented: str | None, cookie: Cookie, scope: Scope, send: Send, https: bool) -> None:
-        super().__init__(sessions, presented)
+        self._sessions = sessions  # as the base has it, without a call for each request
+        self.presented = presented
         self._cookie = cookie
         self._headers = scope["headers"]  # and not the scope, which holds this: each request would be left to the collector
         self._client = scope.get("client")
         self._send = send
         self._https = https
         self._sent = presented  # as it came: what cannot be an id is cleared too
-        self._commits = True
-        self.began = False  #: whether the response did
 
     async def respond(self, message: Message) -> None:
         """Pass *message* on; what begins a response goes behind the commit."""

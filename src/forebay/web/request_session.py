@@ -24,15 +24,16 @@ _NOT_LOADED: Final = "the session of this request has not been loaded: await req
 class RequestSession(MutableMapping[str, Any]):
     """A mapping, once loaded; `login`, `logout` and `save` for those who need them."""
 
+    ended = False  #: whether this request ended the session
+    looked = False  #: whether the answer depends on the session
+    discarded: Exception | None = None  #: why changes were not stored
+    away: Unavailable | None = None  #: what was raised because the store could not be asked
+    _question: Question | None = None
+    _session: Session | None = None
+
     def __init__(self, sessions: SessionsCore, presented: str | None) -> None:
         self._sessions = sessions
-        self._question: Question | None = None
-        self._session: Session | None = None
         self.presented = presented  #: what the client sent as its id, untrusted
-        self.ended = False  #: whether this request ended the session
-        self.looked = False  #: whether the answer depends on the session
-        self.discarded: Exception | None = None  #: why changes were not stored
-        self.away: Unavailable | None = None  #: what was raised because the store could not be asked
 
     def prefetch(self) -> None:
         """Ask for the session now, so that the question leaves together with whatever else this tick asks."""
