@@ -11,6 +11,7 @@ import pytest
 from forebay import AsyncForebay, EmbeddedServer, Forebay
 from forebay.colours import complete
 from tests.either import Either
+from tests.immortal import Scanner
 from tests.own_clients import Kind, ended
 
 CONFIGURED = ("REDIS_", "DATABASE_URL", "HOST", "PORT")
@@ -74,8 +75,11 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedServer]:
+    """One server for all tests of a worker; meanwhile no session on it is ever without a lifetime."""
     with EmbeddedServer(port=0) as running:
-        yield running
+        with Scanner(running) as scanner:
+            yield running
+        assert scanner.found == set(), "keys without a lifetime"
 
 
 @pytest.fixture

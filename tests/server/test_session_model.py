@@ -137,7 +137,12 @@ class Model(RuleBasedStateMachine):
         for user in ("1", "2"):
             mine = {self.run(self.sessions.load(id_)).handle for id_, (whose, _) in self.live.items() if whose == user}
             assert {info.handle for info in self.run(self.sessions.list_for(user))} == mine
-        names = self.run(self.bay.execute("KEYS", f"{self.prefix}*"))
+        cursor, names = b"0", set()
+        while True:
+            cursor, found = self.run(self.bay.execute("SCAN", cursor, "MATCH", f"{self.prefix}*", "COUNT", 1000))
+            names.update(found)
+            if cursor == b"0":
+                break
         assert all(self.run(self.bay.execute("PTTL", name)) > 0 for name in names)
 
     def teardown(self):
@@ -146,8 +151,15 @@ class Model(RuleBasedStateMachine):
             self.loop.close()
 
 
+def check(url, kind, examples):
+    """Compare sessions with the model, in so many runs."""
+    machine = type("Machine", (Model,), {"url": url, "kind": kind})
+    rounds = settings(
+        max_examples=examples, stateful_step_count=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
+    run_state_machine_as_test(machine, settings=rounds)
+
+
 @pytest.mark.parametrize("kind", [AsyncForebay, Forebay], ids=["asyncio", "threads"])
 def test_sessions_are_as_the_model_says(url, kind):
-    machine = type("Machine", (Model,), {"url": url, "kind": kind})
-    rounds = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    run_state_machine_as_test(machine, settings=rounds)
+    check(url, kind, 40)
