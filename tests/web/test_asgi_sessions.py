@@ -157,6 +157,22 @@ async def test_a_response_that_sets_a_cookie_is_kept_by_no_cache(browser):
     assert second.headers.get_list("cache-control") == ["public, max-age=600"]
 
 
+async def test_what_only_prolongs_a_session_sets_no_cookie_and_varies(bay):
+    """CVE-2026-35192: a cache kept the Set-Cookie with which a session was merely refreshed."""
+    browser = Browser(application(bay, cookie=Cookie(persistent=True)))
+    cookie = (await browser("POST", "/put/a/1")).headers["set-cookie"]
+    assert "Max-Age=431" in cookie, "it stays in the browser until the absolute end: prolonging needs no other"
+    session = await browser.app.state.sessions.load(browser.cookie)
+    name = f"{bay.prefix}session:{{{session.id[:32]}}}:{session.token.digest}"
+    await bay.execute("HINCRBY", name, "#s", -120_000)
+    for path in ("/read", "/glance/len"):
+        response = await browser("GET", path)
+        assert "set-cookie" not in response.headers
+        assert response.headers["vary"] == "Cookie"
+    assert int(await bay.execute("HGET", name, "#s")) >= session.record.seen, "it was prolonged"
+    await browser.client.aclose()
+
+
 async def test_a_login_changes_the_id_and_a_logout_clears_it(browser, bay, prefix):
     await browser("POST", "/put/cart/full")
     visitor = browser.cookie

@@ -88,6 +88,11 @@ class Session(Items):
         return moment(self._record.expires)
 
     @property
+    def ends_at(self) -> datetime:
+        """When it ends at the latest, however much it is used (UTC)."""
+        return moment(self._record.ends)
+
+    @property
     def version(self) -> int:
         """How often it was saved, as it was read."""
         return self._record.version

@@ -146,7 +146,7 @@ class _Session(RequestSession):
         if session.version and session.id != self.presented:
             age = None
             if self._cookie.persistent or session.remembered:
-                age = math.floor((session.expires_at - datetime.now(UTC)).total_seconds())
+                age = math.floor((session.ends_at - datetime.now(UTC)).total_seconds())
             return self._cookie.write(session.id, https=self._https, max_age=age)
         if not session.version and self.ended and self._sent is not None:
             return self._cookie.clear(https=self._https)

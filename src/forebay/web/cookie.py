@@ -27,7 +27,7 @@ class Cookie:
         secure: "auto" goes by the request's scheme; True is for servers behind a proxy that speaks TLS for them.
         same_site: "lax" (other sites' links bring it, their forms and scripts do not), "strict", or "none" (needs HTTPS).
         path, domain: where it is valid; by default on this host, everywhere.
-        persistent: browsers keep it over their own end, for as long as the session lives. Remembered sessions always do so.
+        persistent: browsers keep it over their own end, until the absolute end of the session. Remembered sessions always do so.
 
     Raises:
         SettingsError: such a cookie would be refused by browsers, or is no cookie.
