@@ -15,10 +15,11 @@ from benchmarks.measure import measure_async, measure_threads
 from benchmarks.near_policy import REQUESTS, near_policy
 from benchmarks.report import Outcome, headline, table
 from benchmarks.scenarios import SCENARIOS, Scenario, clustered
+from benchmarks.sessions import sessions
 from benchmarks.workload import Server
 from forebay import EmbeddedServer, Forebay
 
-GROUPS = (*dict.fromkeys(scenario.group for scenario in SCENARIOS), "cluster", "imports", "near", "coherence")
+GROUPS = (*dict.fromkeys(scenario.group for scenario in SCENARIOS), "cluster", "imports", "near", "coherence", "sessions")
 IMPORT_TARGET_MS = 25
 
 
@@ -50,6 +51,8 @@ def main() -> None:
         run.imports()
     if "near" in options.only:
         run.near()
+    if "sessions" in options.only:
+        run.sessions()
     run.end()
 
 
@@ -90,6 +93,10 @@ class Run:
     def coherence(self) -> None:
         """Measure how long near tiers are behind, and print it."""
         self._record["coherence"] = coherence(self._server.url, 60 if self._options.quick else 1000, strict=True)
+
+    def sessions(self) -> None:
+        """Measure sessions behind a server, beside another library's, and print it."""
+        self._record["sessions"] = sessions(2 if self._options.quick else 21, 0.3 if self._options.quick else 0.6)
 
     def end(self) -> None:
         """Say which targets were missed, and write the record."""

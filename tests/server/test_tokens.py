@@ -233,6 +233,34 @@ async def test_logins_are_listed_and_revoked_by_handle_and_all_at_once(either):
     assert await tokens.revoke_for(44) == 0
 
 
+async def test_a_revocation_that_failed_half_way_can_be_repeated(either):
+    """Were the login ended first, a repeat would not know any more which access tokens to refuse."""
+    tokens = either.tokens(KEY)
+    pairs = [await tokens.issue(42) for _ in range(3)]
+    core = getattr(tokens, "wrapped", tokens)
+    revocations = getattr(core, "_core", core)._revocations
+    revoke, failed = revocations.revoke, []
+
+    async def fails(*ids, ttl):
+        failed.append(ids)
+        raise Unavailable("the server went away")
+
+    for attempt in (
+        lambda: tokens.revoke_handle(42, pairs[0].handle),
+        lambda: tokens.revoke_for(42),
+        lambda: tokens.revoke(pairs[0].refresh_token),
+    ):
+        revocations.revoke = fails
+        with pytest.raises(Unavailable):
+            await attempt()
+        revocations.revoke = revoke
+        await attempt()
+    assert len(failed) == 3
+    for pair in pairs:
+        with pytest.raises(AccessTokenRevoked):
+            await tokens.verify(pair.access_token)
+
+
 async def test_a_user_has_only_so_many_logins(either):
     tokens = either.tokens(KEY, max_per_user=2, when_full="refuse")
     for _ in range(2):
@@ -439,7 +467,7 @@ async def test_what_cannot_be_said_is_refused_before_anything_is_stored(either, 
     tokens = either.tokens(KEY)
     with pytest.raises(UsageError, match="claim 'sub' is set by Forebay"):
         await tokens.issue(42, claims={"sub": "1"})
-    with pytest.raises((EncodeError, TypeError)):
+    with pytest.raises(EncodeError):
         await tokens.issue(42, claims={"when": object()})
     with pytest.raises(InvalidKey):
         await tokens.issue("")
@@ -447,6 +475,8 @@ async def test_what_cannot_be_said_is_refused_before_anything_is_stored(either, 
     pair = await tokens.issue(42)
     with pytest.raises(UsageError):
         await tokens.refresh(pair.refresh_token, claims={"exp": 5})
+    with pytest.raises(EncodeError):
+        await tokens.refresh(pair.refresh_token, claims={"when": object()})
     assert (await tokens.refresh(pair.refresh_token)).user_id == "42", "it was not used up"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from secrets import token_hex
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -26,6 +26,8 @@ from .session import CSRF, PROVED, Session, moment
 from .token import Keys, Token, Tokens, handle_of, user_text
 
 __all__ = ["SessionInfo", "SessionsCore"]
+
+_NO_OTHER_ID: Final = "the session ended, was destroyed or got another id while its id was changed"
 
 
 class SessionInfo(Struct, frozen=True):
@@ -167,8 +169,8 @@ class SessionsCore:
     ) -> Session:
         """Give *session* another id, and return it so: what a login, a logout and every change of rights must do.
 
-        The new one, with all items as they are in *session*, exists before the old one goes. For another user its time
-        begins anew; for the same one it ends when it would have ended.
+        The new one has all items as they are in *session*. For the same user it takes the old one's place in one step, and ends
+        when that would have ended; for another its time begins anew, and it exists before the old one goes.
 
         Args:
             user_id: whose it is from now on (None: a visitor's). By default it stays whose it is.
@@ -176,8 +178,9 @@ class SessionsCore:
             grace: the old id can still be read for so long, by requests that are under way. By default it is gone at once.
 
         Raises:
-            SessionGone: it had ended or was destroyed, and so does the new one.
-            TooManySessions, EncodeError, Unavailable: as for `create`; the old one is as it was.
+            SessionGone: it had ended or was destroyed, or has another id already, and there is no new one.
+            TooManySessions, EncodeError: as for `create`; the old one is as it was.
+            Unavailable: as for `create`; the old one may have ended.
         """
         user = session.user_id if isinstance(user_id, UnsetType) else None if user_id is None else user_text(user_id)
         token = self._tokens.new(user)
@@ -193,12 +196,15 @@ class SessionsCore:
         record = Record(0, user, 0, 0, 0, left_idle, b"", old.device, False, dict(changes.put), {})  # noqa: FBT003
         new = self.reading.session(token, record, 0.0)
         ends = str(old.ends) if same else f"+{absolute}"
-        await self._create(new, changes, old.device if device is None else device, ends, old.created if same else None)
         left = 0 if grace is None else to_ms(grace)
-        was_there = await LEAVE.run(self._port, self._keys(session.token), [session.token.digest, left], idempotent=False)
-        if not was_there:  # destroyed between then and now: this must not bring it back
-            await self.destroy(new.id)
-            raise SessionGone("the session ended or was destroyed while its id was changed")
+        leaving = (session.token, left) if user is not None and user == old.user else None  # all in one slot
+        device = old.device if device is None else device
+        await self._create(new, changes, device, ends, old.created if same else None, leaving)
+        if leaving is None:
+            was_there = await LEAVE.run(self._port, self._keys(session.token), [session.token.digest, left, "1"], idempotent=False)
+            if not was_there:  # destroyed between then and now: this must not bring it back
+                await self.destroy(new.id)
+                raise SessionGone(_NO_OTHER_ID)
         return new
 
     async def destroy(self, id: str) -> bool:  # noqa: A002
@@ -275,7 +281,16 @@ class SessionsCore:
         absolute = self.lifetimes.remembered if remembered else self.lifetimes.absolute
         await self._create(session, changes, session.device, f"+{absolute}", None)
 
-    async def _create(self, session: Session, changes: Changes, device: Device | str | None, ends: str, created: int | None) -> None:
+    async def _create(
+        self,
+        session: Session,
+        changes: Changes,
+        device: Device | str | None,
+        ends: str,
+        created: int | None,
+        leaving: tuple[Token, int] | None = None,
+    ) -> None:
+        """Store *session*; in the place of *leaving*, which may be read for so many milliseconds more."""
         self._eviction.look()
         token, record = session.token, session.record
         packed = pack_device(device)
@@ -284,9 +299,15 @@ class SessionsCore:
             pairs += ["#c", created]
         pairs += [word for pair in changes.put.items() for word in pair]
         args: list[Arg] = [token.digest, "0" if record.user is None else "1", Keys(self._base, token.tag).base, record.idle, ends]
-        args += [self.lifetimes.most, self.lifetimes.when_full, token_hex(8), len(pairs) // 2, *pairs]
+        keys, digest, left = self._keys(token), "", 0
+        if leaving is not None:
+            digest, left = leaving[0].digest, leaving[1]
+            keys.append(self._keys(leaving[0])[0])
+        args += [self.lifetimes.most, self.lifetimes.when_full, token_hex(8), digest, left, len(pairs) // 2, *pairs]
         args += [word for pair in changes.ends.items() for word in pair]
-        status, *rest = await CREATE.run(self._port, self._keys(token), args)
+        status, *rest = await CREATE.run(self._port, keys, args)
+        if status == -2:
+            raise SessionGone(_NO_OTHER_ID)
         if status < 0:
             raise TooManySessions(f"user {record.user!r} has {self.lifetimes.most} sessions, as many as may be (max_per_user)")
         if status == 0:

@@ -22,11 +22,15 @@ _LONGEST: Final = 256  # bytes of an item's name
 
 
 class Changes(msgspec.Struct):
-    """What a commit sends: fields with their new bytes, fields to remove, and when fields end ("+ms" from then, or a time)."""
+    """What a commit sends: fields with their new bytes, fields to remove, and when fields end ("+ms" from then, or a time).
+
+    *sent* has the values that were put, and what stands for each as it was: they may change before the answer is there.
+    """
 
     put: dict[str, bytes]
     removed: list[str]
     ends: dict[str, str]
+    sent: dict[str, tuple[Any, Any]]
 
     def __bool__(self) -> bool:
         return bool(self.put or self.removed or self.ends)
@@ -115,10 +119,11 @@ class Items(MutableMapping[str, Any]):
         Raises:
             EncodeError: an item cannot be stored; the message names it.
         """
-        changes, key = Changes({}, sorted(set(self._removed) - self._values.keys()), {}), self._key
+        changes, key = Changes({}, sorted(set(self._removed) - self._values.keys()), {}, {}), self._key
         for field, value in self._values.items():
             if field in self._assigned or (type(value) not in _SIMPLE and _mark(value) != self._seen_as[field]):
                 self._put(changes, key, field, value)
+                changes.sent[field] = value, _mark(value)
         if changes:
             changes.removed += [field for field in self._ended if field not in changes.put]
         return changes
@@ -126,7 +131,7 @@ class Items(MutableMapping[str, Any]):
     def everything(self, token: Token) -> Changes:
         """Return all items as they are now, encoded for another *token*."""
         key = self._key.replace(f"{{{self._token.tag}}}:{self._token.digest}", f"{{{token.tag}}}:{token.digest}")
-        changes = Changes({}, [], {})
+        changes = Changes({}, [], {}, {})
         for field in self._fields():
             try:
                 value = self._read(field, field[1:])
@@ -136,21 +141,27 @@ class Items(MutableMapping[str, Any]):
         return changes
 
     def saved(self, changes: Changes, version: int, now: int) -> None:
-        """Take note that *changes* are stored."""
+        """Take note that *changes* are stored. What was changed since they were collected goes with the next."""
+        record, sent = self._record, changes.sent
         for field, data in changes.put.items():
-            self._record.items[field] = data
-            self._record.lives.pop(field, None)
-            if field in self._values:
-                self._seen_as[field] = _mark(self._values[field])
+            record.items[field] = data
+            record.lives.pop(field, None)
         for field, ends in changes.ends.items():
-            self._record.lives[field] = now + int(ends) if ends[0] == "+" else int(ends)
+            record.lives[field] = now + int(ends) if ends[0] == "+" else int(ends)
         for field in changes.removed:
-            self._record.items.pop(field, None)
-            self._record.lives.pop(field, None)
-        self._assigned = self._removed = ()
+            record.items.pop(field, None)
+            record.lives.pop(field, None)
+        self._seen_as.update((field, mark) for field, (_, mark) in sent.items())
+        self._assigned = {field for field in self._assigned if not self._is_as_sent(field, changes)}
+        self._removed = {*self._removed, *sent} - {*changes.removed, *self._values}
+        self._lives = {field: left for field, left in self._lives.items() if field in self._assigned}
         self._ended.clear()
-        self._lives.clear()
-        self._record.version, self._record.seen = version, now
+        record.version, record.seen = version, now
+
+    def _is_as_sent(self, field: str, changes: Changes) -> bool:
+        """Whether the value that was assigned, and its lifetime, are those that were sent. What changed inside it shows by its mark."""
+        left = f"+{self._lives[field]}" if field in self._lives else None
+        return field in changes.sent and changes.sent[field][0] is self._values[field] and changes.ends.get(field) == left
 
     def _fields(self) -> list[str]:
         kept = [field for field in self._record.items if field not in self._removed or field in self._values]

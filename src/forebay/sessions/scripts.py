@@ -55,19 +55,37 @@ end
 """
 )
 
+# What a session becomes that others may still read for a while: it ends then at the latest, and is changed and prolonged no more.
+_LEAVING: Final = """
+local function leave(key, digest, ms)
+  redis.call('ZREM', KEYS[2], digest)
+  if ms == '0' then return redis.call('UNLINK', key) end
+  redis.call('HSET', key, '#g', 1)
+  if redis.call('PTTL', key) > tonumber(ms) then redis.call('PEXPIRE', key, ms) end
+  return 1
+end
+"""
+
 # ARGV: digest, "1" for a user, base of names, idle, absolute end ("+ms" from now), most sessions (0: any number), "refuse" or
-# "evict", bits for a first epoch, how many pairs, those pairs, and (field, end) for those that end sooner.
+# "evict", bits for a first epoch, digest of the user's session (KEYS[4]) whose place it takes or "", milliseconds that this one
+# may still be read, how many pairs, those pairs, and (field, end) for those that end sooner.
 CREATE: Final = Script(
     _COMMON
+    + _LEAVING
     + """
+if KEYS[4] then
+  local meta = redis.call('HMGET', KEYS[4], '#e', '#g')
+  if not meta[1] or meta[2] or not alive(redis.call('GET', KEYS[3]), meta[1], ARGV[9]) then return {-2} end
+end
 local ends = tonumber(ending(ARGV[5]))
 local life = math.min(tonumber(ARGV[4]), ends - now)
 if life <= 0 then return {0} end
 local epoch = ''
 if ARGV[2] == '1' then
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', number(now))
+  redis.call('ZREM', KEYS[2], ARGV[1])
   local most = tonumber(ARGV[6])
-  if most > 0 then
+  if most > 0 and not KEYS[4] then
     local excess = redis.call('ZCARD', KEYS[2]) - most + 1
     if excess > 0 then
       if ARGV[7] == 'refuse' then return {-1} end
@@ -88,8 +106,8 @@ if ARGV[2] == '1' then
   outlive(KEYS[2], ends - now)
 end
 redis.call('HSET', KEYS[1], '#v', 1, '#e', epoch, '#s', number(now), '#a', number(ends), '#i', ARGV[4], '#c', number(now))
-local at = 10
-for _ = 1, tonumber(ARGV[9]) do
+local at = 12
+for _ = 1, tonumber(ARGV[11]) do
   redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1])
   at = at + 2
 end
@@ -98,6 +116,7 @@ while ARGV[at] do
   limit(ARGV[at], ending(ARGV[at + 1]))
   at = at + 2
 end
+if KEYS[4] then leave(KEYS[4], ARGV[9], ARGV[10]) end
 return {1, now, ends}
 """
 )
@@ -133,22 +152,20 @@ return {1, version, now}
 # ARGV: digest.
 TOUCH: Final = Script(FOUND + "prolong()\nreturn {1, tonumber(meta[1]), now}\n")
 
-# ARGV: digest, milliseconds that it may still be read. It ends then at the latest, and is changed and prolonged no more. What was
+# ARGV: digest, milliseconds that it may still be read, "1" if another takes its place: of what is leaving none does. What was
 # revoked is there no more, whatever is left of it.
 LEAVE: Final = Script(
     _COMMON
+    + _LEAVING
     + """
 local meta = redis.call('HMGET', KEYS[1], '#u', '#e', '#g')
 redis.call('ZREM', KEYS[2], ARGV[1])
-if not meta[1] then return 0 end
+if not meta[1] or (meta[3] and ARGV[3] == '1') then return 0 end
 if meta[1] ~= '' and not alive(redis.call('GET', KEYS[3]), meta[2], ARGV[1]) then
   redis.call('UNLINK', KEYS[1])
   return 0
 end
-if ARGV[2] == '0' then return redis.call('UNLINK', KEYS[1]) end
-redis.call('HSET', KEYS[1], '#g', 1)
-if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-return 1
+return leave(KEYS[1], ARGV[1], ARGV[2])
 """
 )
 

@@ -88,7 +88,7 @@ class TokensCore:
             TooManySessions: with ``when_full="refuse"``.
             Unavailable: nobody is logged in.
         """
-        self._signer.sign({}, claims or {})  # a name that is taken is refused before anything is stored
+        self._signer.check(claims or {})
         token, session = await self._families.start(user_id, claims, device)
         return self._pair(token, session, {})
 
@@ -101,10 +101,10 @@ class TokensCore:
         Raises:
             RefreshTokenInvalid: there is no such token: the user must log in.
             RefreshTokenReused: it was used before ``grace`` ended, so two have it: the login and its access tokens are revoked.
-            UsageError: a claim's name is taken.
+            UsageError, EncodeError: a claim's name is taken, or its value is no JSON. The token is not used up.
             Unavailable: the client may present the same token again, within ``grace``.
         """
-        self._signer.sign({}, claims or {})
+        self._signer.check(claims or {})
         try:
             token, session = await self._families.rotate(refresh_token)
         except RefreshTokenReused:
@@ -150,10 +150,10 @@ class TokensCore:
         Raises:
             Unavailable: it may go on. It is safe to repeat.
         """
-        found = await self._families.destroy_handle(user_id, handle)
-        if found:
-            await self._revocations.revoke(handle, ttl=self._kept)
-        return found
+        if handle not in await self._families.handles(user_id):
+            return False
+        await self._revocations.revoke(handle, ttl=self._kept)  # first, so that a repeat after a failure still finds it
+        return await self._families.destroy_handle(user_id, handle)
 
     async def revoke_for(self, user_id: str | int, *, except_: str | None = None) -> int:
         """End all logins of a user, with their access tokens; return how many there were.
@@ -165,9 +165,14 @@ class TokensCore:
             RefreshTokenInvalid: *except_* cannot be one.
             Unavailable: they may go on. It is safe to repeat.
         """
-        handles = await self._families.end_all(user_id, except_)
-        await self._revocations.revoke(*handles, ttl=self._kept)
-        return len(handles)
+        kept = None if except_ is None else self._refresh.read(except_)
+        known = await self._families.handles(user_id)
+        if kept is not None:
+            known.discard(kept.handle)
+        await self._revocations.revoke(*known, ttl=self._kept)  # first, so that a repeat after a failure still finds them
+        ended = await self._families.end_all(user_id, kept)
+        await self._revocations.revoke(*(ended - known), ttl=self._kept)
+        return len(ended)
 
     async def list_for(self, user_id: str | int) -> list[SessionInfo]:
         """Return the logins of a user, the last used first.

@@ -16,7 +16,7 @@ from ..sessions.core import SessionsCore
 from ..sessions.record import Device, read_record
 from ..sessions.scripts import FOUND, LEAVE
 from ..sessions.session import Session
-from ..sessions.token import handle_of
+from ..sessions.token import Keys, handle_of, user_text
 from ..wire.resp import Arg
 from .refresh_token import RefreshToken, RefreshTokens
 
@@ -102,8 +102,12 @@ class Families(SessionsCore):
         await LEAVE.run(self._port, self._keys(token.family), [token.family.digest, 0], idempotent=True)
         return token.handle
 
-    async def end_all(self, user_id: str | int, kept: object | None) -> list[str]:
+    async def handles(self, user_id: str | int) -> set[str]:
+        """Return the handles of a user's families, with those that ended lately."""
+        keys = Keys(self._base, self._tokens.tag(user_text(user_id)))
+        return {handle_of(digest.decode()) for digest in await self._port.execute("ZRANGE", keys.index, 0, -1)}
+
+    async def end_all(self, user_id: str | int, kept: RefreshToken | None) -> set[str]:
         """End the families of a user, except that of the token *kept*; return the handles of those that there were."""
-        except_ = None if kept is None else self._refresh.read(kept).family.text
-        _, there = await self._revoke(user_id, except_, listed=True)
-        return [handle_of(digest) for digest in there]
+        _, there = await self._revoke(user_id, None if kept is None else kept.family.text, listed=True)
+        return {handle_of(digest) for digest in there}

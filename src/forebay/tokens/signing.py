@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ..errors import AccessTokenInvalid, SettingsError, UsageError
+from ..errors import AccessTokenInvalid, EncodeError, SettingsError, UsageError
 
 __all__ = ["Signer"]
 
@@ -45,17 +46,25 @@ class Signer:
             self._readers[self._kid] = reader
         self._options: dict[str, Any] = {"require": [*_OWN, *(["iss"] if issuer else []), *(["aud"] if audience else [])]}
 
-    def sign(self, own: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
-        """Return a token that says *claims*, and what is Forebay's *own* to say.
+    def check(self, claims: Mapping[str, Any]) -> None:
+        """See that *claims* could be signed.
 
         Raises:
             UsageError: a claim is Forebay's own, or there is no private key to sign with.
+            EncodeError: a value is no JSON.
         """
         taken = [name for name in claims if name in (*_OWN, "iss", "aud", "nbf")]
         if taken:
             raise UsageError(f"claim {taken[0]!r} is set by Forebay: choose another name")
         if self._signer is None:
             raise UsageError("the newest of signing_keys= is a public key, which reads tokens and cannot sign them")
+        try:
+            json.dumps(dict(claims), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise EncodeError(f"a claim is no JSON: {type(error).__name__}; claims are text, numbers, lists and dicts of these") from None
+
+    def sign(self, own: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
+        """Return a token that says *claims*, which were checked, and what is Forebay's *own* to say."""
         payload = {**claims, **own}
         if self._issuer is not None:
             payload["iss"] = self._issuer

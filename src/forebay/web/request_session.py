@@ -106,9 +106,12 @@ class RequestSession(MutableMapping[str, Any]):
             try:
                 new = await self._sessions.regenerate(session, user_id=user_id, device=self._device(), remember_me=remember_me)
             except SessionGone:  # it ended while the user typed: what was in it is gone, and the user is who they are
-                new = await self._sessions.create(user_id, None, self._device(), remember_me=remember_me)
+                new = self._sessions.begin(user_id, self._device(), remember_me=remember_me)
         else:
-            new = await self._sessions.create(user_id, dict(session), self._device(), remember_me=remember_me)
+            new = self._sessions.begin(user_id, self._device(), remember_me=remember_me)
+            new.update(session)
+            for category, message in session.flashes():
+                new.flash(message, category)
         new.authenticated()
         await self._sessions.save(new)
         return new
