@@ -1,0 +1,196 @@
+"""Who is asking: a user, an API key, or an address, which is believed as far as trusted proxies vouch for it.
+
+Each proxy appends who spoke to it. So the list is read from the right, past the proxies that are ours; what stands further left
+was written by the client, and anybody can write anything there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+from ..errors import SettingsError
+
+__all__ = ["Identity", "by_address", "by_header", "by_user", "client_address", "first_of", "trusted_networks"]
+
+Scope = Mapping[str, Any]
+Identity = Callable[[Scope], str | None]
+"""Says who a request is from, or None if it cannot tell. Sync, and quick."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_LONGEST: Final = 4096  # bytes of a header that is looked at
+_MOST: Final = 64  # hops that are looked at
+_WITH_PORT: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}", re.ASCII)
+_PAIR: Final = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([!#$%&\'*+.^_`|~0-9A-Za-z-]+))\s*(;|,|$)', re.ASCII)
+
+
+def trusted_networks(networks: Iterable[str]) -> tuple[Network, ...]:
+    """Return *networks*, such as ``10.0.0.0/8`` or ``2001:db8::1``, read.
+
+    Raises:
+        SettingsError: one of them is none; the message names it.
+    """
+    if isinstance(networks, str):
+        raise SettingsError(f"trusted={networks!r} is one text: give a list of networks, such as ['10.0.0.0/8']")
+    found: list[Network] = []
+    for each in networks:
+        try:
+            network = ipaddress.ip_network(each)
+        except (ValueError, TypeError):
+            raise SettingsError(f"trusted network {each!r} is none: write an address, or a network such as 10.0.0.0/8") from None
+        if network.prefixlen == 0:
+            raise SettingsError(f"trusted network {each!r} is everybody: then anybody could say who they are; name your proxies")
+        found.append(network)
+    return tuple(found)
+
+
+def client_address(
+    scope: Scope, trusted: Sequence[Network] = (), header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+) -> Address | None:
+    """Return the address of the client behind *trusted* proxies, None if the server does not know its peer (a Unix socket).
+
+    Only *header* is looked at, and only if the peer is trusted. Where a trusted proxy's word cannot be read, the peer is the answer.
+    ``::ffff:192.0.2.1`` is ``192.0.2.1``.
+    """
+    client = scope.get("client")
+    peer = None if not client else _address(str(client[0]))
+    if peer is None or not _is_in(peer, trusted):
+        return peer
+    hops = _hops(scope["headers"], header)
+    if hops is None:
+        return peer
+    nearest = peer
+    for hop in reversed(hops[-_MOST:]):
+        address = _address(hop)
+        if address is None:
+            return peer
+        nearest = address
+        if not _is_in(address, trusted):
+            break
+    return nearest
+
+
+def by_address(
+    trusted: Iterable[str] = (), *, header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for", ipv6_prefix: int = 64
+) -> Identity:
+    """Tell clients apart by address; those of one IPv6 network of *ipv6_prefix* bits, which one customer has, are one.
+
+    Args:
+        trusted: networks of the proxies that stand before the application, such as ``["10.0.0.0/8"]``. Without any the header is
+            ignored.
+        header: which one those proxies write: "x-forwarded-for" or "forwarded" (RFC 7239). The other is ignored.
+
+    Raises:
+        SettingsError: a network, the header or the prefix cannot be used.
+    """
+    networks = trusted_networks(trusted)
+    if header not in ("x-forwarded-for", "forwarded"):
+        raise SettingsError(f"header={header!r} is unknown: use 'x-forwarded-for' or 'forwarded'")
+    if isinstance(ipv6_prefix, bool) or not isinstance(ipv6_prefix, int) or not 1 <= ipv6_prefix <= 128:
+        raise SettingsError(f"ipv6_prefix={ipv6_prefix!r} is no number of bits from 1 to 128")
+    mask = (1 << 128) - (1 << (128 - ipv6_prefix))
+
+    def address(scope: Scope) -> str | None:
+        found = client_address(scope, networks, header)
+        if isinstance(found, ipaddress.IPv6Address):
+            return f"address:{ipaddress.IPv6Address(int(found) & mask)}/{ipv6_prefix}"
+        return None if found is None else f"address:{found}"
+
+    return address
+
+
+def by_header(name: str, *, prefix: str = "") -> Identity:
+    """Tell clients apart by an API key in the header *name*, after *prefix* (such as ``"Bearer "``). The key itself is not kept.
+
+    A key must be checked before it is believed: who invents keys would have a limit for each.
+    """
+    wanted, start = name.lower().encode("latin-1"), prefix.encode("latin-1")
+
+    def key(scope: Scope) -> str | None:
+        for each, value in scope["headers"]:
+            if each == wanted:
+                text = bytes(value)
+                if len(text) > len(start) and text.startswith(start) and len(text) <= _LONGEST:
+                    return f"key:{hashlib.sha256(text[len(start) :]).hexdigest()}"
+                return None
+        return None
+
+    return key
+
+
+def by_user(scope: Scope) -> str | None:
+    """Tell users apart who are logged in with a session that was loaded before."""
+    session = getattr(scope.get("session"), "loaded", None)
+    user = None if session is None else session.user_id
+    return None if user is None else f"user:{user}"
+
+
+def first_of(*identities: Identity) -> Identity:
+    """Ask *identities* in turn, and take the first that can tell."""
+
+    def first(scope: Scope) -> str | None:
+        return next((found for identity in identities if (found := identity(scope)) is not None), None)
+
+    return first
+
+
+def _hops(headers: Iterable[tuple[bytes, bytes]], header: str) -> list[str] | None:
+    """Return what proxies wrote, the nearest last; None if it cannot be read."""
+    wanted = header.encode()
+    lines = [bytes(value) for name, value in headers if name == wanted]
+    text = b",".join(lines).decode("latin-1")
+    if not text or len(text) > _LONGEST:
+        return [] if not text else None
+    if header == "x-forwarded-for":
+        return [part.strip() for part in text.split(",")]
+    return _forwarded(text)
+
+
+def _forwarded(text: str) -> list[str] | None:
+    """Return the ``for`` of each hop (RFC 7239, section 4); None if the text is not of that form."""
+    hops: list[str] = []
+    own: str | None = None
+    at = 0
+    while at < len(text):
+        pair = _PAIR.match(text, at)
+        if pair is None:
+            return None
+        name, quoted, token, end = pair.groups()
+        if name.lower() == "for":
+            if own is not None:
+                return None  # twice in one hop
+            own = token if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+        at = pair.end()
+        if end != ";":
+            hops.append(own or "")
+            own = None
+        elif at == len(text):
+            return None
+    return hops
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> Address | None:
+    """Return an address, with or without a port; None if it is none (``unknown``, a name, a zone)."""
+    found = _WITH_PORT.fullmatch(text)
+    if found is not None:
+        text = found[1] or found[2]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None:
+            return None
+        return address.ipv4_mapped or address
+    return address
+
+
+def _is_in(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
