@@ -242,7 +242,7 @@ class SessionsCore:
         keys = Keys(self._base, self._tokens.tag(user_text(user_id)))
         for digest in await self._port.execute("ZRANGE", keys.index, 0, -1):
             if handle_of(digest.decode()) == handle:
-                return bool(await LEAVE.run(self._port, keys.of(digest.decode()), [digest, 0], idempotent=True))
+                return bool(await LEAVE.run(self._port, keys.of(digest.decode()), [digest, 0, "1"], idempotent=True))
         return False
 
     async def destroy_for(self, user_id: str | int, *, except_: str | None = None) -> bool:

@@ -152,8 +152,8 @@ return {1, version, now}
 # ARGV: digest.
 TOUCH: Final = Script(FOUND + "prolong()\nreturn {1, tonumber(meta[1]), now}\n")
 
-# ARGV: digest, milliseconds that it may still be read, "1" if another takes its place: of what is leaving none does. What was
-# revoked is there no more, whatever is left of it.
+# ARGV: digest, milliseconds that it may still be read, "1" if what is leaving already, and has another id, is not meant. What
+# was revoked is there no more, whatever is left of it.
 LEAVE: Final = Script(
     _COMMON
     + _LEAVING
