@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,6 +23,7 @@ from forebay import (
     Unavailable,
     new_sealing_key,
 )
+from forebay.sessions import session as session_module
 from forebay.testing import moved_clock
 from tests.server.test_near import until
 
@@ -447,6 +449,32 @@ async def test_another_user_gets_neither_the_forms_secret_nor_the_proof_of_the_o
     for other in (await sessions.regenerate(same, user_id=43), await sessions.regenerate(await sessions.create(42), remember_me=True)):
         assert not other.is_fresh(60)
         assert not (await sessions.load(other.id)).is_fresh(60)
+
+
+async def test_time_goes_on_for_who_holds_a_session(either, monkeypatch):
+    """As a WebSocket does, also one that began the session itself."""
+    sessions, ahead = either.sessions(touch_every="1m"), 0.0
+    monkeypatch.setattr(session_module, "monotonic", lambda: time.monotonic() + ahead)
+
+    async def begun():
+        return await sessions.create(42)
+
+    async def moved():
+        return await sessions.regenerate(await begun())
+
+    async def loaded():
+        return await sessions.load((await begun()).id)
+
+    for make in (begun, moved, loaded):
+        ahead = 0.0
+        held = await make()
+        assert not await sessions.touch(held)
+        held.authenticated()
+        assert held.is_fresh(1)
+        ahead = 61.0
+        assert not held.is_fresh(60)
+        assert await sessions.touch(held)
+        assert not await sessions.touch(held)
 
 
 async def test_a_proof_grows_old(either):

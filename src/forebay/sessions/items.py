@@ -95,13 +95,11 @@ class Items(MutableMapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         self._accessed = True
-        return isinstance(name, str) and (
-            "=" + name in self._values or ("=" + name in self._record.items and "=" + name not in self._removed)
-        )
+        return isinstance(name, str) and self._is_readable("=" + name)
 
     def __iter__(self) -> Iterator[str]:
         self._accessed = True
-        return iter([field[1:] for field in self._fields() if field[0] == "="])
+        return iter([field[1:] for field in self._fields() if field[0] == "=" and self._is_readable(field)])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -188,10 +186,18 @@ class Items(MutableMapping[str, Any]):
             value = self._coding.decode(data, f"{self._key}:{field}")
         except self._coding.failures as error:
             self._report(name, error)
+            del self._record.items[field]  # from now on there is none
             raise KeyError(name) from error
         self._values[field] = value
         self._seen_as[field] = _mark(value)
         return value
+
+    def _is_readable(self, field: str) -> bool:
+        try:
+            self._read(field, field[1:])
+        except KeyError:
+            return False
+        return True
 
     def _write(self, field: str, value: Any) -> None:
         self._accessed = True

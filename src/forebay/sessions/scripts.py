@@ -17,6 +17,7 @@ _COMMON: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function number(n) return string.format('%.0f', n) end
+local function whole(text) return string.match(text, '^%d+$') end
 local function outlive(key, ms)
   if redis.call('PTTL', key) == -1 then redis.call('PEXPIRE', key, number(ms)) else redis.call('PEXPIRE', key, number(ms), 'GT') end
 end
@@ -33,12 +34,13 @@ local function ending(ms)
 end
 """
 
-# The meeting point of commit and touch: the session there is, unless it is gone, revoked, or about to leave.
+# The meeting point of commit and touch: the session there is, unless it is gone, unreadable, revoked, or about to leave.
 FOUND: Final = (
     _COMMON
     + """
 local meta = redis.call('HMGET', KEYS[1], '#v', '#u', '#e', '#a', '#i', '#g')
-if not meta[1] then return {0} end
+for at = 1, 5 do if not meta[at] then return {0} end end
+if not whole(meta[1]) or not whole(meta[4]) or not whole(meta[5]) then return {0} end
 if meta[2] ~= '' and not alive(redis.call('GET', KEYS[3]), meta[3], ARGV[1]) then
   redis.call('UNLINK', KEYS[1])
   redis.call('ZREM', KEYS[2], ARGV[1])

@@ -15,7 +15,7 @@ import msgspec
 from ..codecs.coding import Coding, coding_for
 from ..durations import Duration, to_ms
 from ..errors import DecodeError
-from .items import Items, field_of
+from .items import Changes, Items, field_of
 from .record import Device, Record
 from .token import Token, handle_of
 
@@ -178,6 +178,12 @@ class Session(Items):
     def touched(self, now: int) -> None:
         """Take note that it lives on."""
         self._record.seen = now
+        self._loaded = now - monotonic() * 1000
+
+    def saved(self, changes: Changes, version: int, now: int) -> None:
+        """Take note that *changes* are stored."""
+        super().saved(changes, version, now)
+        self._loaded = now - monotonic() * 1000
 
     @property
     def record(self) -> Record:

@@ -10,6 +10,7 @@ from ..errors import ConnectFailed, DeadlineExceeded, ForebayError, Overloaded, 
 from ..events import ConnectionDropped, TrackingRefused, WentWithout
 from ..forks import renew_after_fork
 from .address import Address
+from .dialling import connected
 from .handshake import Role
 from .lanes import Lanes
 from .latency import in_a_hurry
@@ -20,7 +21,7 @@ from .resp import PING, Push, Reply, pack
 from .sockets import explained
 from .stats import NodeStats
 from .stream import AioStream
-from .tracking import CACHING, Listener
+from .tracking import CACHING
 
 __all__ = ["Multiplexer"]
 
@@ -66,29 +67,28 @@ class Multiplexer(NodeBase):
 
     async def send_many(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
         """Send several commands in one write; refusals by the server stand in the list as `ServerError` values."""
-        if timeout is None:
-            link = self._links.get(asyncio.get_running_loop())
-            if link is not None and link.ready:
-                return await link.send_batch(packed)
+        at_once = self.send_ahead(packed) if timeout is None else None
+        if at_once is not None:
+            return await at_once
         size = sum(map(len, packed))
         replies: list[Reply] = await self._send_when_ready(lambda link: link.send_batch(packed), size, timeout)
         return replies
 
     def send_pair(self, first: bytes, second: bytes) -> tuple[Asked, Asked] | None:
         """Send two commands in one write, now; None if the connection is not ready for them."""
-        link = self._links.get(asyncio.get_running_loop())
-        return link.send_pair(first, second) if link is not None and link.ready else None
+        link = self._ready()
+        return None if link is None else link.send_pair(first, second)
 
     def send_ahead(self, packed: Sequence[bytes]) -> asyncio.Future[list[Reply]] | None:
         """Send commands in one write, now; None if the connection is not ready for them."""
-        link = self._links.get(asyncio.get_running_loop())
-        return link.send_batch(packed) if link is not None and link.ready else None
+        link = self._ready()
+        return None if link is None else link.send_batch(packed)
 
     async def send_tracked(self, packed: Sequence[bytes], timeout: float, *, told: bool) -> tuple[list[Reply], Link | None]:
         """Send reads in one write, the first one tracked if we are to be *told*; return the replies, and the connection if it tells."""
         packed = [CACHING, *packed] if told else packed
-        link = self._links.get(asyncio.get_running_loop())
-        if link is not None and link.ready:
+        link = self._ready()
+        if link is not None:
             replies = await link.send_batch(packed)
         else:
             used: list[Link] = []
@@ -101,6 +101,10 @@ class Multiplexer(NodeBase):
             link = used[0]
         refused = told and isinstance(replies.pop(0), ServerError)
         return replies, None if refused or not link.tracks or link.broken is not None else link
+
+    def _ready(self) -> Link | None:
+        link = self._links.get(asyncio.get_running_loop())
+        return link if link is not None and link.ready else None
 
     async def send_alone(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
         """Send commands on a lane; *timeout* is for their replies (default: the read timeout, ``math.inf``: for ever)."""
@@ -274,7 +278,9 @@ class Multiplexer(NodeBase):
                 setup, listener = self._setup, self._setup.listener if on_drop == self._on_drop else None
                 shake = partial(setup.handshake, self.role, tracks=listener is not None)
                 handshake = await asyncio.to_thread(shake) if setup.slow_credentials else shake()
-                link = await self._transport(on_drop, timeout, on_push, listener)
+                large = self._remember_large if on_drop == self._on_drop else None
+                shared = (self.address, self._settings, self.breaker, self._meter, setup.latencies)
+                link = await connected(partial(Link, *shared, on_drop, timeout, on_push, large, listener), self.address, setup.tls)
                 self._greeting.add(link)
                 replies = await link.send_batch([pack(command) for command in handshake.commands()])
                 where = str(self.address)
@@ -301,28 +307,6 @@ class Multiplexer(NodeBase):
         self._connected()
         link.renew_ready()
         return link
-
-    async def _transport(
-        self,
-        on_drop: Callable[[Link, BaseException], None],
-        timeout: float | None,
-        on_push: Callable[[Push | ServerError], None] | None,
-        listener: Listener | None,
-    ) -> Link:
-        loop, address, tls = asyncio.get_running_loop(), self.address, self._setup.tls
-
-        def link() -> Link:
-            large = self._remember_large if on_drop == self._on_drop else None
-            return Link(
-                address, self._settings, self.breaker, self._meter, self._setup.latencies, on_drop, timeout, on_push, large, listener
-            )
-
-        if address.path is not None:
-            return (await loop.create_unix_connection(link, address.path))[1]
-        if tls is None:
-            return (await loop.create_connection(link, address.host, address.port))[1]
-        name = tls.server_name(address.host)
-        return (await loop.create_connection(link, address.host, address.port, ssl=tls.context(), server_hostname=name))[1]
 
     def _goes_without(self, link: Link | None, event: WentWithout) -> None:
         if link is not None and isinstance(event, TrackingRefused):
