@@ -1,0 +1,64 @@
+"""Which route a request takes, by its template: ``/users/{id}`` and not ``/users/1``, so that no number of paths is a way past a limit.
+
+The application's own routes are asked, through mounts and hosts, in their order. What they do not know is one place: `NOWHERE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, MutableMapping
+from typing import Any, Final
+
+from starlette.routing import BaseRoute, Host, Match, Mount
+
+__all__ = ["NOWHERE", "method_of", "routes_of", "template_of"]
+
+NOWHERE: Final = "(no route)"
+_INSIDE: Final = "/*"  # of something mounted that shows no routes
+
+Scope = MutableMapping[str, Any]
+
+
+def routes_of(app: Any) -> list[BaseRoute] | None:
+    """Return the routes of an application, through the middleware that wraps it; None if it shows none."""
+    for _ in range(100):
+        routes = getattr(app, "routes", None)
+        if routes is not None:
+            return list(routes)
+        app = getattr(app, "app", None)
+        if app is None:
+            return None
+    return None
+
+
+def template_of(routes: Iterable[Any], scope: Scope) -> str:
+    """Return the template of the route that *scope* takes among *routes*."""
+    partial: str | None = None
+    for route in routes:
+        match, child = route.matches(scope)
+        if match is Match.NONE:
+            continue
+        whole = getattr(route, "starlette_route", None) or route
+        if isinstance(whole, Mount | Host):
+            inner = routes_of(whole.app)
+            within = _INSIDE if inner is None else template_of(inner, {**scope, **child})
+            return f"{whole.path if isinstance(whole, Mount) else whole.host}{_INSIDE if within == NOWHERE else within}"
+        included = getattr(route, "effective_route_contexts", None)
+        if included is not None:  # a router that FastAPI included, with its prefix
+            template = template_of(included(), scope)
+            if template == NOWHERE:
+                continue
+        else:
+            template = str(getattr(whole, "path", None) or f"({type(whole).__name__})")  # a kind of which nothing is known is one place
+        if match is Match.FULL:
+            return template
+        if partial is None:  # another method, which is answered 405, or taken by a later route
+            partial = template
+    return NOWHERE if partial is None else partial
+
+
+def method_of(scope: Scope) -> str:
+    """Return the method as limits count it: what asks for the head of an answer asks for the answer."""
+    if scope["type"] == "websocket":
+        return "WEBSOCKET"
+    method = str(scope["method"])
+    return "GET" if method == "HEAD" else method
