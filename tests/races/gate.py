@@ -11,13 +11,11 @@ from collections import Counter
 from typing import Any
 
 from forebay.cache import leases
-from forebay.sessions import scripts
 
 __all__ = ["Gate", "Hold"]
 
 _PATIENCE = 10.0
 _STEPS = {"fill": leases._FILL, "release": leases._RELEASE, "lease": leases._LEASE_VALUE, "take": leases._REPLACE}
-_STEPS |= {"create": scripts.CREATE, "commit": scripts.COMMIT, "touch": scripts.TOUCH, "leave": scripts.LEAVE, "revoke": scripts.REVOKE}
 _SCRIPTS = {text: step for step, script in _STEPS.items() for text in (script.digest, script.source)}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from forebay import EmbeddedServer, Forebay
+from forebay import EmbeddedServer, Forebay, ReadFailed, ServerError
 from tests.server.test_near import until
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "rights.md").read_text()
@@ -140,3 +140,23 @@ async def test_the_rights_that_are_listed_are_enough(make_either, own_server, pr
     with Forebay(own_server.url) as admin:
         assert admin.execute("ACL", "LOG") == []
     assert events == []
+
+
+@pytest.mark.parametrize("on_outage", ["fallback", "raise"])
+async def test_a_right_that_is_missing_is_told(make_either, own_server, prefix, on_outage):
+    events = []
+    with Forebay(own_server.url) as admin:
+        admin.execute("ACL", "SETUSER", "poor", "reset", "on", ">word", f"~{prefix}*", "+@all", "-get", "-mget", "-client|setname")
+    bay = await make_either(own_server.url.replace("redis://", "redis://poor:word@"), prefix=prefix, on_event=events.append).connect()
+    events.clear()
+    cache = bay.cache("c", ttl="1m", on_outage=on_outage)
+    await cache.set("k", 1)
+    if on_outage == "raise":
+        for read in (lambda: cache.get("k"), lambda: cache.get_or_set("k", lambda: 2), lambda: cache.get_many(["k"])):
+            with pytest.raises(ServerError, match="NOPERM"):
+                await read()
+        assert events == []
+    else:
+        assert await cache.get("k") is None
+        assert {type(event) for event in events} == {ReadFailed}
+        assert await cache.get_or_set("k", lambda: 2) == 2

@@ -90,14 +90,16 @@ class Model(RuleBasedStateMachine):
             with pytest.raises(SessionGone):
                 self.run(self.sessions.touch(session))
 
-    @rule(target=ids, session=copies, user=users)
-    def regenerate(self, session, user):
+    @rule(target=ids, session=copies, user=users, remember=st.sampled_from([None, True, False]), proved=st.booleans())
+    def regenerate(self, session, user, remember, proved):
+        options = {"user_id": user, "remember_me": remember, "authenticated": proved}
         if session is None or session.id not in self.live:
             if session is not None:
                 with pytest.raises(SessionGone):
-                    self.run(self.sessions.regenerate(session, user_id=user))
+                    self.run(self.sessions.regenerate(session, **options))
             return "0" * 32 + "." + "0" * 64
-        new = self.run(self.sessions.regenerate(session, user_id=user))
+        new = self.run(self.sessions.regenerate(session, **options))
+        assert self.run(self.sessions.load(new.id)).is_fresh(60) >= proved
         del self.live[session.id]
         self.live[new.id] = (user, copy.deepcopy(dict(new)))
         return new.id

@@ -656,7 +656,12 @@ async def test_ten_thousand_sessions_of_one_user(bay, prefix):
     assert [info.handle for info in await sessions.list_for(1)] == [made[5].handle]
     with pytest.raises(SessionNotFound):
         await sessions.load(made[9_999].id)
-    await bay.execute("DEL", *await bay.execute("KEYS", f"{prefix}*"))
+    with moved_clock(bay) as clock:
+        await clock.advance("13h")
+        names = await bay.execute("KEYS", f"{prefix}*")
+        assert [name for name in names if not name.endswith(b":epoch")] == [], "no hash and no index outlives its sessions"
+        await clock.advance("31d")
+        assert await bay.execute("KEYS", f"{prefix}*") == []
 
 
 async def test_typed_items(either):

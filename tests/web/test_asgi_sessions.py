@@ -78,7 +78,11 @@ def application(bay, **options):
     @app.get("/cached")
     async def cached(session: Current):
         session["seen"] = True
-        return JSONResponse({}, headers={"Cache-Control": "public, max-age=600", "Vary": "Accept"})
+        return JSONResponse(
+            {},
+            headers={"Cache-Control": "public, max-age=600", "Vary": "Accept"}
+            | {"CDN-Cache-Control": "max-age=900", "Surrogate-Control": "max-age=9"},
+        )
 
     return app
 
@@ -153,8 +157,11 @@ async def test_a_response_that_sets_a_cookie_is_kept_by_no_cache(browser):
     first = await browser("GET", "/cached")
     assert first.headers.get_list("cache-control") == ["no-store"]
     assert first.headers["vary"] == "Accept, Cookie"
+    assert "cdn-cache-control" not in first.headers
+    assert "surrogate-control" not in first.headers
     second = await browser("GET", "/cached")
     assert second.headers.get_list("cache-control") == ["public, max-age=600"]
+    assert second.headers["cdn-cache-control"] == "max-age=900"
 
 
 async def test_what_only_prolongs_a_session_sets_no_cookie_and_varies(bay):

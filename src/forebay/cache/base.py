@@ -118,7 +118,7 @@ class CacheBase(Generic[T]):
         self._book = shared.book
         self._clock = shared.clock
         self._tagged = versioned  # entries with versions were seen: it is worth to know which connection carries a reply
-        self._look = Look(self._port, self._coding, self._book, self._spaces, self._report)
+        self._look = Look(self._port, self._coding, self._book, self._spaces, self._report, loud=not self._falls_back)
         self._plain = self._look.bare and near is None and tally.tell is None
         self._leases = Leases(self._port, self._clock, lease)
         kind = type if type.__hash__ is not None else id(self._coding)

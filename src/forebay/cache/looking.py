@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct
 
 from ..codecs.coding import Coding
 from ..errors import DecodeError, ServerError
-from ..events import Undecodable
+from ..events import ReadFailed, Undecodable
 from ..port.port import Port
 from .entry import Entry, Malformed, is_enveloped, is_placeholder, read_entry
 from .versions import VersionBook
@@ -52,14 +52,20 @@ NOTHING: Final = Seen(State.ABSENT)
 
 
 class Look:
-    """Judges for one cache. *report* hears of what cannot be read; *required* are versions that each entry must name."""
+    """Judges for one cache. *report* hears of what cannot be read; *required* are versions that each entry must name.
 
-    def __init__(self, port: Port, coding: Coding[Any], book: VersionBook, required: Sequence[str], report: Any) -> None:
+    A *loud* one raises what the server refuses, such as ``NOPERM``.
+    """
+
+    def __init__(
+        self, port: Port, coding: Coding[Any], book: VersionBook, required: Sequence[str], report: Any, *, loud: bool = False
+    ) -> None:
         self._port = port
         self._coding = coding
         self._book = book
         self._required = frozenset(required)
         self._report = report
+        self._loud = loud
         self.bare = coding.bare and not required
 
     async def judge(
@@ -128,6 +134,15 @@ class Look:
         return Seen(State.DEAD, data)
 
     def unusable(self, error: ServerError, key: object, operation: str) -> Seen:
-        """Judge a key whose read the server refused, such as one that holds a list."""
-        self._report(Undecodable, error, operation, key)
+        """Judge a key whose read the server refused: it holds a list, or the account may not read it.
+
+        Raises:
+            ServerError: the refusal, if this cache is to be *loud* and it is not the entry's fault.
+        """
+        if error.code == "WRONGTYPE":
+            self._report(Undecodable, error, operation, key)
+        elif self._loud:
+            raise error
+        else:
+            self._report(ReadFailed, error, operation, key)
         return Seen(State.DEAD)

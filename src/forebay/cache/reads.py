@@ -10,7 +10,6 @@ from typing import Any, TypeVar, overload
 from msgspec import UNSET, UnsetType
 
 from ..errors import CacheMiss, ServerError, Unavailable
-from ..events import Undecodable
 from ..keys import Key
 from ..port.port import Reply, raise_refusal
 from .base import MANY, SIMPLE, CacheBase
@@ -56,7 +55,7 @@ class CacheReads(CacheBase[T]):
             except Unavailable as error:
                 data = await self._get_again(error, key, name)
             except ServerError as error:  # such as WRONGTYPE
-                self._report(Undecodable, error, "get", key)
+                self._look.unusable(error, key, "get")
                 data = None
             if data is None:
                 self._tally.misses += 1
@@ -141,7 +140,7 @@ class CacheReads(CacheBase[T]):
             self._read_failed("ttl", key, error)
             return None
         except ServerError as error:
-            self._report(Undecodable, error, "ttl", key)
+            self._look.unusable(error, key, "ttl")
             return None
         if seen.state is not State.LIVE or self._verdict(seen, self._freshness, plainly=True) is not Verdict.FRESH:
             return None
@@ -192,7 +191,7 @@ class CacheReads(CacheBase[T]):
         except Unavailable as error:
             self._read_failed("get_many", list(names), error)
         except ServerError as error:
-            self._report(Undecodable, error, "get_many", list(names))
+            self._look.unusable(error, list(names), "get_many")
         finally:
             if near is not None:
                 for marker in markers:
@@ -207,7 +206,7 @@ class CacheReads(CacheBase[T]):
             self._read_failed("get", key, error)
             seen = None
         except ServerError as error:
-            self._report(Undecodable, error, "get", key)
+            self._look.unusable(error, key, "get")
             seen = None
         if seen is None:
             self._tally.misses += 1

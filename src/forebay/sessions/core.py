@@ -166,6 +166,7 @@ class SessionsCore:
         device: Device | str | None = None,
         remember_me: bool | None = None,
         grace: Duration | None = None,
+        authenticated: bool = False,
     ) -> Session:
         """Give *session* another id, and return it so: what a login, a logout and every change of rights must do.
 
@@ -176,6 +177,7 @@ class SessionsCore:
             user_id: whose it is from now on (None: a visitor's). By default it stays whose it is.
             remember_me: True or False begins its time anew, as for `create`. By default it has the time that is left.
             grace: the old id can still be read for so long, by requests that are under way. By default it is gone at once.
+            authenticated: note that the user proved now who they are, as `Session.authenticated` does.
 
         Raises:
             SessionGone: it had ended or was destroyed, or has another id already, and there is no new one.
@@ -195,6 +197,11 @@ class SessionsCore:
         left_idle = old.idle if same else idle
         record = Record(0, user, 0, 0, 0, left_idle, b"", old.device, False, dict(changes.put), {})  # noqa: FBT003
         new = self.reading.session(token, record, 0.0)
+        if authenticated:
+            new.authenticated()
+            proof = new.changes()
+            changes.put.update(proof.put)
+            changes.sent.update(proof.sent)
         ends = str(old.ends) if same else f"+{absolute}"
         left = 0 if grace is None else to_ms(grace)
         leaving = (session.token, left) if user is not None and user == old.user else None  # all in one slot

@@ -169,7 +169,8 @@ class Items(MutableMapping[str, Any]):
         try:
             changes.put[field] = self._coding.encode(value, f"{key}:{field}")
         except EncodeError as error:
-            raise EncodeError(f"session item {field[1:]!r}: {error}") from error
+            text = str(error).replace(key.removeprefix(self._room), "...")  # a digest is told to nobody, nor by what led to it
+            raise EncodeError(f"session item {field[1:]!r}: {text}") from None
         if field in self._lives:
             changes.ends[field] = f"+{self._lives[field]}"
         elif field in self._record.lives and field not in self._assigned:  # changed inside: it ends when it would have

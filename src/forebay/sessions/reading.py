@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any, Final
 
 from ..codecs.coding import Coding
-from ..errors import DecodeError, SessionNotFound, Unavailable
+from ..errors import DecodeError, ServerError, SessionNotFound, Unavailable
 from ..events import Reporter, SessionItemLost, SessionUnreadable
 from ..port.clock import ServerClock
 from ..port.port import Port, Reply, raise_refusal
@@ -86,6 +86,12 @@ class Reading:
         except Unavailable as error:
             question.abandon()
             fields, epoch, *_ = await self._again(error, question)
+        except ServerError as error:
+            question.abandon()
+            if error.code != "WRONGTYPE":
+                raise
+            self._reporter.report(SessionUnreadable(error))  # somebody put something else there
+            raise SessionNotFound from error
         except BaseException:  # also a cancellation
             question.abandon()
             raise
@@ -109,7 +115,7 @@ class Reading:
         for at in range(0, len(digests), _TOGETHER):
             some = digests[at : at + _TOGETHER]
             hashes = await self._port.execute_many([("HGETALL", keys.base + digest) for digest in some], idempotent=True)
-            raise_refusal(hashes)
+            raise_refusal([reply for reply in hashes if not _is_another_kind(reply)])
             for digest, fields in zip(some, hashes, strict=True):
                 record = self._judged(digest, fields, epoch)
                 if record is None:
@@ -145,6 +151,9 @@ class Reading:
     def _judged(self, digest: str, fields: Reply, epoch: Reply) -> Record | None:
         if not fields:
             return None
+        if isinstance(fields, ServerError):
+            self._reporter.report(SessionUnreadable(fields))
+            return None
         try:
             record = read_record(fields)
         except DecodeError as error:
@@ -159,3 +168,7 @@ class Reading:
 
     def __repr__(self) -> str:
         return f"Reading({self._base!r})"
+
+
+def _is_another_kind(reply: Reply) -> bool:
+    return isinstance(reply, ServerError) and reply.code == "WRONGTYPE"

@@ -177,10 +177,11 @@ REVOKE: Final = Script(
     _COMMON
     + """
 local spared = ARGV[1]
-local life = 0
+local life, longest = 0, 0
 if spared ~= '' then
-  local meta = redis.call('HMGET', KEYS[1], '#u', '#e')
+  local meta = redis.call('HMGET', KEYS[1], '#u', '#e', '#a')
   life = redis.call('PTTL', KEYS[1])
+  longest = math.max(life, (tonumber(meta[3] or 0) or 0) - now)
   if not meta[1] or meta[1] == '' or not alive(redis.call('GET', KEYS[3]), meta[2], spared) then spared = '' end
 end
 local members = ARGV[4] == '1' and redis.call('ZRANGE', KEYS[2], 0, -1) or {}
@@ -189,7 +190,7 @@ redis.call('SET', KEYS[3], spared == '' and ARGV[2] or (ARGV[2] .. '.' .. spared
 redis.call('UNLINK', KEYS[2])
 if spared ~= '' then
   redis.call('ZADD', KEYS[2], number(now + life), spared)
-  redis.call('PEXPIRE', KEYS[2], number(math.max(life, tonumber(ARGV[3]))))
+  redis.call('PEXPIRE', KEYS[2], number(longest))
 end
 return {spared == '' and 0 or 1, members}
 """

@@ -57,8 +57,10 @@ class Sessions:
         device: Device | str | None = None,
         remember_me: bool | None = None,
         grace: Duration | None = None,
+        authenticated: bool = False,
     ) -> Session:
-        return complete(self._core.regenerate(session, user_id=user_id, device=device, remember_me=remember_me, grace=grace))
+        options: dict[str, Any] = {"user_id": user_id, "device": device, "remember_me": remember_me, "grace": grace}
+        return complete(self._core.regenerate(session, **options, authenticated=authenticated))
 
     def destroy(self, id: str) -> bool:  # noqa: A002
         return complete(self._core.destroy(id))

@@ -122,7 +122,7 @@ class _Session(RequestSession):
                 headers = [*message.get("headers", ())]
                 _vary(headers)
                 if cookie is not None:
-                    headers = [(name, value) for name, value in headers if name.lower() != b"cache-control"]
+                    headers = [(name, value) for name, value in headers if not _is_for_caches(name.lower())]
                     headers += [(b"cache-control", b"no-store"), (b"set-cookie", cookie)]
                 message["headers"] = headers
             self.began = True
@@ -202,6 +202,11 @@ def _vary(headers: list[tuple[bytes, bytes]]) -> None:
                 headers[at] = (name, value + b", Cookie")
             return
     headers.append((b"vary", b"Cookie"))
+
+
+def _is_for_caches(name: bytes) -> bool:
+    """Whether a header says what caches may keep: also those for some caches alone, which go before the others (RFC 9213)."""
+    return name in (b"cache-control", b"surrogate-control") or name.endswith(b"cdn-cache-control")
 
 
 async def _answer(send: Send, status: int, error: str, more: list[tuple[bytes, bytes]] | None = None) -> None:

@@ -104,14 +104,14 @@ class RequestSession(MutableMapping[str, Any]):
         session = await self.load()
         if session.version:
             try:
-                new = await self._sessions.regenerate(session, user_id=user_id, device=self._device(), remember_me=remember_me)
+                device = self._device()
+                return await self._sessions.regenerate(session, user_id=user_id, device=device, remember_me=remember_me, authenticated=True)
             except SessionGone:  # it ended while the user typed: what was in it is gone, and the user is who they are
-                new = self._sessions.begin(user_id, self._device(), remember_me=remember_me)
-        else:
-            new = self._sessions.begin(user_id, self._device(), remember_me=remember_me)
-            new.update(session)
-            for category, message in session.flashes():
-                new.flash(message, category)
+                session = self._sessions.begin()
+        new = self._sessions.begin(user_id, self._device(), remember_me=remember_me)
+        new.update(session)
+        for category, message in session.flashes():
+            new.flash(message, category)
         new.authenticated()
         await self._sessions.save(new)
         return new
@@ -129,11 +129,14 @@ class RequestSession(MutableMapping[str, Any]):
         self.ended = True
 
     async def rotate(self) -> Session:
-        """Give the session another id, as after a change of rights."""
+        """Give the session another id, as after a change of rights; return it, or an empty one if it has ended."""
         session = await self.load()
         if session.version:
-            self._session = session = await self._asked(self._sessions.regenerate(session))
-        return session
+            try:
+                self._session = await self._asked(self._sessions.regenerate(session))
+            except SessionGone as error:  # it ended, or another request gave it another id
+                self._session, self.discarded = self._sessions.begin(device=self._device()), error
+        return self.current
 
     async def save(self) -> bool:
         """Store changes now: for WebSockets, for what streams, and for background tasks, which come after the response began.
