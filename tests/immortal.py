@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Self
 
 from forebay import EmbeddedServer, Forebay
 
 __all__ = ["Scanner"]
 
-_PAUSE = 0.05
+_PAUSE = 0.02
 
 
 class Scanner:
@@ -33,8 +34,9 @@ class Scanner:
     def _watch(self) -> None:
         with Forebay(self._url) as bay:
             while True:
+                began = time.monotonic()
                 self._walk(bay)
-                if self._over.wait(_PAUSE):
+                if self._over.wait(max(_PAUSE, 9 * (time.monotonic() - began))):  # a tenth of its time, however many keys there are
                     return
 
     def _walk(self, bay: Forebay) -> None:
