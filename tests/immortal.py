@@ -31,6 +31,12 @@ class Scanner:
         self._over.set()
         self._thread.join()
 
+    def look(self) -> set[bytes]:
+        """Walk over all keys once, and return those that have no lifetime."""
+        with Forebay(self._url) as bay:
+            self._walk(bay)
+        return self.found
+
     def _watch(self) -> None:
         with Forebay(self._url) as bay:
             while True:

@@ -622,14 +622,16 @@ async def test_a_secret_hides_whose_a_session_is(either):
     assert len(await keyed.list_for(1)) == 1
 
 
-async def test_a_server_that_may_evict_is_warned_about(make_either, prefix, tmp_path):
+@pytest.mark.parametrize("when", ["the start", "the first session"])
+async def test_a_server_that_may_evict_is_warned_about(make_either, prefix, when):
     from forebay import EmbeddedServer
 
     events = []
     with EmbeddedServer(port=0) as server:
         bay = make_either(server.url, prefix=prefix, on_event=events.append)
         await bay.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-        await bay.sessions().create()
+        sessions = bay.sessions()
+        await (bay.connect() if when == "the start" else sessions.create())
         await until(lambda: [event for event in events if isinstance(event, SessionsMayBeEvicted)])
         assert "noeviction" in events[-1].describe()
         await bay.close()

@@ -139,6 +139,8 @@ class AsyncForebay(AsyncCommands, Bay["AioPort"]):
         except BaseException:
             await self.close()
             raise
+        else:
+            self._connected()
         self._log_stats()
         return self
 

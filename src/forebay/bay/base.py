@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from ..cache.base import Shared
@@ -67,6 +67,7 @@ class Bay(Generic[P]):
         self._reporter = Reporter(on_event)
         self._tell = None if on_operation is None else Listener(on_operation, self._reporter)
         self._tallies: dict[str, Tally] = {}
+        self._at_start: list[Callable[[], None]] = []
         self._tracking = Tracking()
         self._embedded = _private_server() if self.settings.topology == "embedded" else None
         self.port: P = self._make_port() if self._own is None else self._own.port(self._reporter, self._tracking)
@@ -90,14 +91,18 @@ class Bay(Generic[P]):
         from ..sessions.token import Tokens
 
         lifetimes, secret, coding = read_options(options)
-        return kind(self.port, self.prefix, self._reporter, self._shared.clock, lifetimes, Tokens(secret), coding)
+        made = kind(self.port, self.prefix, self._reporter, self._shared.clock, lifetimes, Tokens(secret), coding)
+        self._at_start.append(made.eviction.look)
+        return made
 
     def _make_tokens(self, kind: type[K], signing_keys: str | bytes | Sequence[str | bytes], options: TokenOptions) -> K:
         from ..tokens.making import make_tokens
         from ..tokens.revocations import REVOKED
 
         tally = self._tallies.setdefault(REVOKED, Tally(REVOKED, self._tell))
-        return make_tokens(kind, self._shared, tally, signing_keys, options, awaits=self._awaits)
+        made = make_tokens(kind, self._shared, tally, signing_keys, options, awaits=self._awaits)
+        self._at_start.append(made.eviction.look)
+        return made
 
     async def _take_leave(self) -> None:
         """Send invalidations that wait, and be waited for by no other's."""
@@ -105,6 +110,12 @@ class Bay(Generic[P]):
         for broadcast in self._shared.broadcasts.values():
             if broadcast.roll is not None:
                 await broadcast.roll.leave(self.port)
+
+    def _connected(self) -> None:
+        """Do what comes once a server is there."""
+        at_start, self._at_start = self._at_start, []
+        for work in at_start:
+            work()
 
     def _log_stats(self) -> None:
         if self._log_stats_every is not None:

@@ -108,6 +108,8 @@ class Forebay(Commands, Bay["BlockingPort"]):
         except BaseException:
             self.close()
             raise
+        else:
+            self._connected()
         self._log_stats()
         return self
 

@@ -62,7 +62,7 @@ class SessionsCore:
         self._tokens = tokens
         self._coding = coding
         self.reading = Reading(port, self._base, reporter, clock, tokens, coding)
-        self._eviction = EvictionWatch(port, reporter)
+        self.eviction = EvictionWatch(port, reporter)
 
     async def create(
         self,
@@ -298,7 +298,7 @@ class SessionsCore:
         leaving: tuple[Token, int] | None = None,
     ) -> None:
         """Store *session*; in the place of *leaving*, which may be read for so many milliseconds more."""
-        self._eviction.look()
+        self.eviction.look()
         token, record = session.token, session.record
         packed = pack_device(device)
         pairs: list[Arg] = ["#u", "" if record.user is None else f"u{record.user}", "#d", packed]

@@ -18,7 +18,7 @@ class EvictionWatch:
         self._looked = False
 
     def look(self) -> None:
-        """Ask in the background, the first time."""
+        """Ask in the background, the first time: when the bay connects, or with the first session that is stored after that."""
         if not self._looked:
             self._looked = True
             self._port.background(self._warn())

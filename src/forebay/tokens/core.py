@@ -70,6 +70,7 @@ class TokensCore:
         self, families: Families, refresh: RefreshTokens, revocations: Revocations, signer: Signer, access: float, leeway: float
     ) -> None:
         self._families = families
+        self.eviction = families.eviction
         self._refresh = refresh
         self._revocations = revocations
         self._signer = signer
