@@ -33,6 +33,9 @@ class Hands(Protocol):
     def awaits(self) -> bool:
         """Whether awaiting may suspend: then sources may be asynchronous too."""
 
+    def check(self) -> None:
+        """Raise if whoever waits for the work was told to end, and a source or a loader swallowed that."""
+
     def start(self, work: Work) -> Job:
         """Do *work* as soon as a hand is free."""
 
@@ -67,9 +70,12 @@ class Tasks:
         self._tasks.add(task)
         return task
 
-    async def wait(self, jobs: Iterable[Any], timeout: float) -> tuple[set[Any], set[Any]]:
+    def check(self) -> None:
         if self._owner is not None and self._owner.cancelling() > self._asked:
             raise asyncio.CancelledError
+
+    async def wait(self, jobs: Iterable[Any], timeout: float) -> tuple[set[Any], set[Any]]:
+        self.check()
         done, pending = await asyncio.wait(jobs, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
         self._tasks -= done
         _hear(done)
@@ -108,6 +114,9 @@ class Threads:
     def __init__(self, count: int) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="forebay-warm")
         self._closed = threading.Event()
+
+    def check(self) -> None:
+        """Threads are not cancelled."""
 
     def start(self, work: Work) -> Job:
         return self._pool.submit(copy_context().run, self._do, work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any
@@ -22,8 +22,9 @@ class UnusableSource(UsageError, TypeError):
 class Rows:
     """Reads a source from its beginning to its end. A sync source is read where the caller runs: with asyncio, on the loop."""
 
-    def __init__(self, source: Source, *, awaits: bool, pairs: bool) -> None:
-        """Raise `UnusableSource` if *source* cannot be read in this colour."""
+    def __init__(self, source: Source, *, awaits: bool, pairs: bool, check: Callable[[], None]) -> None:
+        """Raise `UnusableSource` if *source* cannot be read in this colour. *check* raises where it is to be read no further."""
+        self._check = check
         if isinstance(source, Mapping) and pairs:
             source = source.items()
         self._rows: Iterator[Any] | None = None
@@ -51,6 +52,7 @@ class Rows:
         taken: list[Any] = []
         assert self._stream is not None  # noqa: S101 - the constructor saw to it
         async for item in self._stream:
+            self._check()
             taken.append(item)
             if len(taken) == most:
                 break

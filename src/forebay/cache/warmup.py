@@ -114,7 +114,7 @@ class WarmUp:
         self._pace = Pace(rate, clock)
         self._checkpoint = None if checkpoint is None else Checkpoint(port, space, checkpoint, lifetime)
         self._hands = hands(concurrency)
-        self._rows = Rows(source, awaits=self._hands.awaits, pairs=loader is None)
+        self._rows = Rows(source, awaits=self._hands.awaits, pairs=loader is None, check=self._hands.check)
         self._cache = cache
         self._port = port
         self._space = space
