@@ -50,6 +50,18 @@ async def test_what_is_stored_comes_back(either):
     assert abs(again.expires_at - now - timedelta(minutes=30)) < timedelta(seconds=30)
 
 
+@pytest.mark.parametrize("more", ["100%b:", "caf\u00e9:", "%d%%:"])
+async def test_any_prefix_stands_before_a_session(make_either, url, prefix, more):
+    bay = make_either(url, prefix=prefix + more)
+    sessions = bay.sessions()
+    session = await sessions.create(42, {"a": 1})
+    for _ in range(3):  # the server's clock is known by the second
+        assert (await sessions.load(session.id))["a"] == 1
+    assert await sessions.destroy_for(42) is False
+    with pytest.raises(SessionNotFound):
+        await sessions.load(session.id)
+
+
 async def test_only_what_changed_is_stored_also_inside(either, prefix):
     sessions = either.sessions()
     session = await sessions.create(None, {"a": [1], "b": {"x": [1]}, "c": 3})

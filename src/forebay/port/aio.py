@@ -13,7 +13,7 @@ from ..errors import LoaderTimeout
 from ..events import Reporter
 from ..wire.node import Asked
 from ..wire.resilience import pause_before
-from ..wire.resp import Arg, Reply
+from ..wire.resp import Arg
 from ..wire.route import Route
 from ..wire.waiting_aio import AioWaiting
 from .port import raise_refusal
@@ -76,12 +76,9 @@ class AioPort(PortBase[AioWaiting]):
         self._finishing: set[asyncio.Task[None]] = set()  # of them
         self._closed = False
 
-    def ahead(self, key: bytes, commands: Sequence[tuple[Arg, ...]]) -> Asked:
-        """Send reads now; their replies are awaited later, or not at all."""
-        return self.route.ahead(key, commands) or asyncio.ensure_future(self._replies(key, commands))
-
-    async def _replies(self, key: bytes, commands: Sequence[tuple[Arg, ...]]) -> list[Reply]:
-        return (await self.track(key, commands, told=False))[0]
+    def ahead(self, commands: Sequence[tuple[Arg, ...]]) -> Asked:
+        """Do as `execute_many`, in a task."""
+        return asyncio.ensure_future(self.execute_many(commands))
 
     async def call(self, loader: Callable[[], Any], timeout: float | None = None) -> Any:
         """Call *loader*, and await what it returns if that can be awaited, for at most *timeout* seconds."""

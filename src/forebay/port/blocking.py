@@ -98,7 +98,7 @@ class BlockingPort(PortBase[BlockingWaiting]):
             if stream is not None:
                 await stream.close()
 
-    def ahead(self, key: bytes, commands: Sequence[tuple[Arg, ...]]) -> None:
+    def ahead(self, commands: Sequence[tuple[Arg, ...]]) -> None:
         """There is no sending ahead of waiting."""
 
     async def _tracking_stream(self, name: str, patience: float) -> Stream | None:

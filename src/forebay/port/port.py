@@ -89,16 +89,16 @@ class Port(Protocol):
         """
 
     def pair(self, key: bytes, first: bytes, second: bytes) -> tuple[Asked, Asked] | None:
-        """Send two packed reads of *key*'s slot now, once, in one write; None where that cannot be. See `ahead`."""
+        """Send two packed reads of *key*'s slot now, once, in one write, before anybody waits for their replies.
 
-    def ahead(self, key: bytes, commands: Sequence[tuple[Arg, ...]]) -> Asked | None:
-        """Send reads of *key* now, once, in one write, before anybody waits for their replies; None where that cannot be.
-
-        What it raises, and what a server refuses for the moment, goes to `read_again`.
+        None where that cannot be at this moment. What they raise goes to `read_again`, if it is `Unavailable`.
         """
 
-    def read_again(self, error: Unavailable | None, commands: Sequence[tuple[Arg, ...]]) -> Awaitable[list[Reply]]:
-        """Send reads again after *error*, or a refusal among their replies, where that may help; or raise it."""
+    def ahead(self, commands: Sequence[tuple[Arg, ...]]) -> Asked | None:
+        """Do as `execute_many`, before anybody waits for it; None where that cannot be."""
+
+    def read_again(self, error: Unavailable, commands: Sequence[tuple[Arg, ...]]) -> Awaitable[list[Reply]]:
+        """Send reads again after *error*, where that may help; or raise it."""
 
     def send(self, *args: Arg) -> Awaitable[Reply]:
         """Send one command, once; raise its refusal. What is `Unavailable` goes to `again`."""

@@ -13,7 +13,7 @@ import msgspec
 from ..codecs.coding import Coding
 from ..errors import EncodeError, InvalidKey
 from .record import Record
-from .token import Token
+from .token import Token, base_of
 
 __all__ = ["Changes", "Items", "field_of"]
 
@@ -65,7 +65,7 @@ class Items(MutableMapping[str, Any]):
 
     @property
     def _key(self) -> str:
-        return f"{self._room}{{{self._token.tag}}}:{self._token.digest}"  # as `Keys` has it
+        return base_of(self._room, self._token.tag) + self._token.digest
 
     @property
     def accessed(self) -> bool:
@@ -128,7 +128,7 @@ class Items(MutableMapping[str, Any]):
 
     def everything(self, token: Token) -> Changes:
         """Return all items as they are now, encoded for another *token*."""
-        key = self._key.replace(f"{{{self._token.tag}}}:{self._token.digest}", f"{{{token.tag}}}:{token.digest}")
+        key = base_of(self._room, token.tag) + token.digest
         changes = Changes({}, [], {}, {})
         for field in self._fields():
             try:

@@ -15,7 +15,7 @@ from ..wire.node import Asked
 from ..wire.resp import Arg
 from .record import Record, read_record
 from .session import Session
-from .token import Keys, Token, Tokens
+from .token import Keys, Token, Tokens, base_of
 
 __all__ = ["Question", "Reading"]
 
@@ -51,9 +51,10 @@ class Reading:
         self._clock = clock
         self._tokens = tokens
         self._coding = coding
-        head, size = base.encode().replace(b"%", b"%%"), len(base.encode())
-        self._hash = b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n" % (size + 99) + head + b"{%b}:%b\r\n"  # the tag has 32, the digest 64 characters
-        self._epoch = b"*2\r\n$3\r\nGET\r\n$%d\r\n" % (size + 40) + head + b"{%b}:epoch\r\n"
+        every = base_of(base, "0" * 32).encode()  # a tag has 32 characters, a digest 64
+        form = base_of(base.replace("%", "%%"), "%b").encode()
+        self._hash = b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n" % (len(every) + 64) + form + b"%b\r\n"
+        self._epoch = b"*2\r\n$3\r\nGET\r\n$%d\r\n" % (len(every) + len("epoch")) + form + b"epoch\r\n"
 
     def ask(self, id: object) -> Question:  # noqa: A002 - the word for it
         """Ask for the session of *id*, as a client presents it, ahead of `answer` where the port can.
@@ -67,8 +68,7 @@ class Reading:
             pair = self._port.pair(b"{%b}" % tag, self._hash % (tag, token.digest.encode()), self._epoch % tag)
             if pair is not None:
                 return Question(token, pair, None)
-        commands = self._commands(token)
-        return Question(token, None, self._port.ahead(f"{{{token.tag}}}".encode(), commands))
+        return Question(token, None, self._port.ahead(self._commands(token)))
 
     async def answer(self, question: Question) -> Session:
         """Return the session that was asked for.
@@ -77,15 +77,14 @@ class Reading:
             SessionNotFound: there is none.
             Unavailable: it is not known whether there is one.
         """
+        token, pair = question.token, question.pair
         try:
-            if question.pair is not None:
-                one, two = question.pair
-                fields, epoch = await one, await two
-            else:
-                fields, epoch = await self._whole(question)
+            fields, epoch = await self._whole(question) if pair is None else (await pair[0], await pair[1])
         except Unavailable as error:
             question.abandon()
-            fields, epoch, *_ = await self._again(error, question)
+            if pair is None:  # that was repeated as often as may be
+                raise
+            fields, epoch = await self._again(error, token)
         except ServerError as error:
             question.abandon()
             if error.code != "WRONGTYPE":
@@ -96,10 +95,10 @@ class Reading:
             question.abandon()
             raise
         now = self._clock.now()
-        record = self._judged(question.token.digest, fields, epoch)
+        record = self._judged(token.digest, fields, epoch)
         if record is None or record.expires <= now - _TOLERANCE:  # somebody took its lifetime away
             raise SessionNotFound
-        return Session(question.token, record, self._base, self._coding, self._lost, now)
+        return self.session(token, record, now)
 
     def session(self, token: Token, record: Record, now: float) -> Session:
         """Return what was read, as it is used."""
@@ -132,21 +131,18 @@ class Reading:
         return (*commands, ("TIME",)) if self._clock.due else commands
 
     async def _whole(self, question: Question) -> tuple[Reply, Reply]:
-        if question.whole is None:
-            replies = await self._port.execute_many(self._commands(question.token))
-        else:
-            replies = await question.whole
-        raise_refusal(replies)
-        if len(replies) == 3:
-            self._clock.take(replies[2], question.began)
-        return replies[0], replies[1]
+        replies = await (self._port.execute_many(self._commands(question.token)) if question.whole is None else question.whole)
+        return self._settled(replies, question.began)
 
-    async def _again(self, error: Unavailable, question: Question) -> list[Reply]:
-        replies = await self._port.read_again(error, self._commands(question.token))
+    async def _again(self, error: Unavailable, token: Token) -> tuple[Reply, Reply]:
+        began = monotonic()
+        return self._settled(await self._port.read_again(error, self._commands(token)), began)
+
+    def _settled(self, replies: list[Reply], began: float) -> tuple[Reply, Reply]:
         raise_refusal(replies)
         if len(replies) == 3:
-            self._clock.take(replies[2], monotonic())
-        return replies
+            self._clock.take(replies[2], began)
+        return replies[0], replies[1]
 
     def _judged(self, digest: str, fields: Reply, epoch: Reply) -> Record | None:
         if not fields:

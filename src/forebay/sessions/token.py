@@ -14,7 +14,7 @@ from typing import Final
 
 from ..errors import InvalidKey, SessionNotFound, SettingsError
 
-__all__ = ["Keys", "Token", "Tokens", "user_text"]
+__all__ = ["Keys", "Token", "Tokens", "base_of", "handle_of", "user_text"]
 
 _FORM: Final = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{64}", re.ASCII)
 _LONGEST_USER: Final = 512  # bytes
@@ -40,7 +40,7 @@ class Keys:
     __slots__ = ("base", "epoch", "index")
 
     def __init__(self, room: str, tag: str) -> None:
-        self.base = f"{room}{{{tag}}}:"
+        self.base = base_of(room, tag)
         self.index = self.base + "index"
         self.epoch = self.base + "epoch"
 
@@ -81,6 +81,11 @@ class Tokens:
 
     def __repr__(self) -> str:
         return f"<Tokens {'with' if self._secret else 'without'} a secret>"
+
+
+def base_of(room: str, tag: str) -> str:
+    """Return how the names of all begin that belongs to *tag* in a *room*."""
+    return f"{room}{{{tag}}}:"
 
 
 def user_text(user_id: str | int) -> str:

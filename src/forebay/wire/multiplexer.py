@@ -67,9 +67,9 @@ class Multiplexer(NodeBase):
 
     async def send_many(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:
         """Send several commands in one write; refusals by the server stand in the list as `ServerError` values."""
-        at_once = self.send_ahead(packed) if timeout is None else None
-        if at_once is not None:
-            return await at_once
+        link = self._ready() if timeout is None else None
+        if link is not None:
+            return await link.send_batch(packed)
         size = sum(map(len, packed))
         replies: list[Reply] = await self._send_when_ready(lambda link: link.send_batch(packed), size, timeout)
         return replies
@@ -78,11 +78,6 @@ class Multiplexer(NodeBase):
         """Send two commands in one write, now; None if the connection is not ready for them."""
         link = self._ready()
         return None if link is None else link.send_pair(first, second)
-
-    def send_ahead(self, packed: Sequence[bytes]) -> asyncio.Future[list[Reply]] | None:
-        """Send commands in one write, now; None if the connection is not ready for them."""
-        link = self._ready()
-        return None if link is None else link.send_batch(packed)
 
     async def send_tracked(self, packed: Sequence[bytes], timeout: float, *, told: bool) -> tuple[list[Reply], Link | None]:
         """Send reads in one write, the first one tracked if we are to be *told*; return the replies, and the connection if it tells."""

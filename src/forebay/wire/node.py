@@ -114,9 +114,6 @@ class Node(Protocol):
     def send_pair(self, first: bytes, second: bytes) -> tuple[Asked, Asked] | None:
         """Send two commands in one write, now; None if there is nowhere to send them at once."""
 
-    def send_ahead(self, packed: Sequence[bytes]) -> Asked | None:
-        """Send commands in one write, now; None if there is nowhere to send them at once."""
-
     def send_tracked(self, packed: Sequence[bytes], timeout: float, *, told: bool) -> Awaitable[tuple[list[Reply], object | None]]:
         """Send reads in one write, the first of them tracked if we are to be *told*; return the replies, and the connection.
 

@@ -89,9 +89,6 @@ class Pool(NodeBase):
     def send_pair(self, first: bytes, second: bytes) -> None:
         """Return nothing: whoever sends waits."""
 
-    def send_ahead(self, packed: Sequence[bytes]) -> None:
-        """Return nothing: whoever sends waits."""
-
     async def send_tracked(self, packed: Sequence[bytes], timeout: float, *, told: bool) -> tuple[list[Reply], None]:  # noqa: ARG002
         """Send reads in one write. A pooled socket is not listened to while it is idle: nothing will be told of changes."""
         return self._many(packed, timeout), None

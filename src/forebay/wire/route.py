@@ -94,17 +94,9 @@ class Route:
         node = self._node_of(key)
         return None if node is None else node.send_pair(first, second)
 
-    def ahead(self, key: bytes, commands: Sequence[tuple[Arg, ...]]) -> Asked | None:
-        """Send reads of *key* now, once, in one write; return what brings their replies, or None where that cannot be.
-
-        What that raises, and what a server refuses for the moment, goes to `read_again`.
-        """
-        node = self._node_of(key)
-        return None if node is None else node.send_ahead([pack(command) for command in commands])
-
-    async def read_again(self, error: Unavailable | None, commands: Sequence[tuple[Arg, ...]]) -> list[Reply]:
-        """Send reads again after *error*, or a refusal among their replies, where that may help; or raise it. Raises as `execute`."""
-        if error is not None and not may_repeat(error, repeatable=True):
+    async def read_again(self, error: Unavailable, commands: Sequence[tuple[Arg, ...]]) -> list[Reply]:
+        """Send reads again after *error*, where that may help; or raise it. Raises as `execute`."""
+        if not may_repeat(error, repeatable=True):
             raise error
         return await self.execute_many(commands)
 
