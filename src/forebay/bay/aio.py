@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from ..cache.cache import AsyncCache
 from ..cache.making import CacheOptions
 from ..commands import AsyncCommands
-from ..durations import Duration
 from ..errors import ConnectFailed
-from ..events import Hook
-from ..operations import OperationHook
-from ..settings import Settings
 from .base import Bay
 
 if TYPE_CHECKING:
@@ -51,20 +47,6 @@ class AsyncForebay(AsyncCommands, Bay["AioPort"]):
 
     _awaits = True
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        settings: Settings | None = None,
-        prefix: str = "",
-        required: bool = True,
-        on_event: Hook | None = None,
-        on_operation: OperationHook | None = None,
-        log_stats_every: Duration | None = None,
-        client: Any = None,
-    ) -> None:
-        super().__init__(url, settings, prefix, required, on_event, on_operation, log_stats_every, client)
-
     def _make_port(self) -> AioPort:
         from ..port.aio import AioPort  # on use: threads need no asyncio, and the other way round
         from ..wire.multiplexer import Multiplexer
@@ -83,7 +65,7 @@ class AsyncForebay(AsyncCommands, Bay["AioPort"]):
         """Return a cache of values of *type* under ``<prefix><namespace>:``.
 
         Args:
-            namespace: letters, digits, ``_ - .`` in parts joined by ``:``; ``session``, ``limit`` and ``lock`` are reserved.
+            namespace: letters, digits, ``_ - .`` in parts joined by ``:``; ``session``, ``token``, ``limit``, ``lock`` are reserved.
             type: a dataclass, msgspec Struct, pydantic model, TypedDict, datetime, UUID, ``list[...]`` ...; None takes JSON's own types.
             options: see `CacheOptions` and `FreshnessOptions`: ``ttl``, ``near``, ``stale_while_revalidate``, ``codec`` ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from ..cache.base import Shared
@@ -26,6 +26,7 @@ from ..wire.address import Address, standalone_address
 if TYPE_CHECKING:
     from ..port.redispy import OwnClient
     from ..sessions.core import SessionsCore
+    from ..sessions.eviction import EvictionWatch
     from ..sessions.options import SessionOptions
     from ..tokens.core import TokensCore
     from ..tokens.options import TokenOptions
@@ -46,14 +47,15 @@ class Bay(Generic[P]):
 
     def __init__(
         self,
-        url: str | None,
-        settings: Settings | None,
-        prefix: str,
-        required: bool,
-        on_event: Hook | None,
-        on_operation: OperationHook | None,
-        log_stats_every: Duration | None,
-        client: Any,
+        url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        prefix: str = "",
+        required: bool = True,
+        on_event: Hook | None = None,
+        on_operation: OperationHook | None = None,
+        log_stats_every: Duration | None = None,
+        client: Any = None,
     ) -> None:
         if (url is not None) + (settings is not None) + (client is not None) > 1:
             raise TypeError("give a url, settings= or client=, not both: each of them says where the server is")
@@ -67,7 +69,7 @@ class Bay(Generic[P]):
         self._reporter = Reporter(on_event)
         self._tell = None if on_operation is None else Listener(on_operation, self._reporter)
         self._tallies: dict[str, Tally] = {}
-        self._at_start: list[Callable[[], None]] = []
+        self._eviction: EvictionWatch | None = None
         self._tracking = Tracking()
         self._embedded = _private_server() if self.settings.topology == "embedded" else None
         self.port: P = self._make_port() if self._own is None else self._own.port(self._reporter, self._tracking)
@@ -91,18 +93,23 @@ class Bay(Generic[P]):
         from ..sessions.token import Tokens
 
         lifetimes, secret, coding = read_options(options)
-        made = kind(self.port, self.prefix, self._reporter, self._shared.clock, lifetimes, Tokens(secret), coding)
-        self._at_start.append(made.eviction.look)
-        return made
+        clock, watch = self._shared.clock, self._watch_evictions()
+        return kind(self.port, self.prefix, self._reporter, clock, lifetimes, Tokens(secret), coding, watch)
 
     def _make_tokens(self, kind: type[K], signing_keys: str | bytes | Sequence[str | bytes], options: TokenOptions) -> K:
         from ..tokens.making import make_tokens
         from ..tokens.revocations import REVOKED
 
         tally = self._tallies.setdefault(REVOKED, Tally(REVOKED, self._tell))
-        made = make_tokens(kind, self._shared, tally, signing_keys, options, awaits=self._awaits)
-        self._at_start.append(made.eviction.look)
-        return made
+        return make_tokens(kind, self._shared, tally, signing_keys, options, self._watch_evictions(), awaits=self._awaits)
+
+    def _watch_evictions(self) -> EvictionWatch:
+        """Return the watch of all that must not be evicted; the server is asked once."""
+        from ..sessions.eviction import EvictionWatch
+
+        if self._eviction is None:
+            self._eviction = EvictionWatch(self.port, self._reporter)
+        return self._eviction
 
     async def _take_leave(self) -> None:
         """Send invalidations that wait, and be waited for by no other's."""
@@ -113,9 +120,8 @@ class Bay(Generic[P]):
 
     def _connected(self) -> None:
         """Do what comes once a server is there."""
-        at_start, self._at_start = self._at_start, []
-        for work in at_start:
-            work()
+        if self._eviction is not None:
+            self._eviction.look()
 
     def _log_stats(self) -> None:
         if self._log_stats_every is not None:

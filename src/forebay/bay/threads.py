@@ -12,11 +12,7 @@ from ..cache.core import CacheCore
 from ..cache.making import CacheOptions
 from ..colours import complete, documented_like
 from ..commands import Commands
-from ..durations import Duration
 from ..errors import ConnectFailed
-from ..events import Hook
-from ..operations import OperationHook
-from ..settings import Settings
 from .aio import AsyncForebay
 from .base import Bay
 
@@ -54,20 +50,6 @@ class Forebay(Commands, Bay["BlockingPort"]):
     """
 
     _awaits = False
-
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        settings: Settings | None = None,
-        prefix: str = "",
-        required: bool = True,
-        on_event: Hook | None = None,
-        on_operation: OperationHook | None = None,
-        log_stats_every: Duration | None = None,
-        client: Any = None,
-    ) -> None:
-        super().__init__(url, settings, prefix, required, on_event, on_operation, log_stats_every, client)
 
     def _make_port(self) -> BlockingPort:
         from ..port.blocking import BlockingPort

@@ -13,10 +13,10 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from ..bay import AsyncForebay
 from ..sessions.core import SessionInfo
 from ..sessions.options import SessionOptions
 from ..sessions.session import Session
+from ..sessions.sessions import AsyncSessions
 from ..web.fastapi import require_fresh, require_session, session_of
 from .models import CredentialRow, LoginIn, PasswordIn, User, UserRow
 from .passwords import Passwords
@@ -53,11 +53,11 @@ class Me(BaseModel):
 class Accounts:
     """What the API does with logins."""
 
-    def __init__(self, database: async_sessionmaker[AsyncSession], bay: AsyncForebay, users: Users, passwords: Passwords) -> None:
+    def __init__(self, database: async_sessionmaker[AsyncSession], logins: AsyncSessions, users: Users, passwords: Passwords) -> None:
         self._database = database
         self._users = users
         self._passwords = passwords
-        self.sessions = bay.sessions(**SESSIONS)
+        self.sessions = logins
 
     async def authenticated(self, email: str, password: str) -> int | None:
         """Return whose address and password these are; None if nobody's. An unknown address takes as long as a wrong password."""

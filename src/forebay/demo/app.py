@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from ..bay import AsyncForebay
 from ..errors import ForebayError, Unavailable
 from ..web.asgi import SessionMiddleware
-from .accounts import Accounts, accounts_router
+from .accounts import SESSIONS, Accounts, accounts_router
 from .database import AWAY, EXAMPLE_PASSWORD, EXAMPLES, cause_of, prepare
 from .operations import operations_router
 from .pages import pages_router
@@ -50,15 +50,16 @@ def create_app(bay: AsyncForebay, engine: AsyncEngine) -> FastAPI:
 
     sessions = async_sessionmaker(engine, expire_on_commit=False)
     passwords = Passwords()
-    users = Users(sessions, bay, passwords)
-    accounts = Accounts(sessions, bay, users, passwords)
+    logins = bay.sessions(**SESSIONS)
+    users = Users(sessions, bay, logins, passwords)
+    accounts = Accounts(sessions, logins, users, passwords)
     app = FastAPI(title="Forebay's users API", description=_DESCRIPTION, lifespan=lifespan)
     app.include_router(users_router(users))
     app.include_router(posts_router(Posts(sessions, bay, users)))
     app.include_router(operations_router(bay, engine, users))
     app.include_router(accounts_router(accounts))
     app.include_router(pages_router(accounts))
-    app.add_middleware(SessionMiddleware, sessions=accounts.sessions)
+    app.add_middleware(SessionMiddleware, sessions=logins)
     app.add_exception_handler(RequestValidationError, _refused)
     app.add_exception_handler(Unavailable, _cache_away)
     for away in AWAY:

@@ -17,6 +17,7 @@ from ..bay import AsyncForebay
 from ..cache.cache import AsyncCache
 from ..cache.making import CacheOptions
 from ..errors import ForebayError
+from ..sessions.sessions import AsyncSessions
 from .models import CredentialRow, NewUserIn, PostRow, User, UserId, UserIn, UserRow
 from .passwords import Passwords
 from .xcache import HEADER, Outcome, ReadThrough, invalidated, logger
@@ -37,10 +38,10 @@ Responses = dict[int | str, dict[str, Any]]
 class Users:
     """What the API does with users. An id without a user is cached as ``null``, so that asking for it again costs no query."""
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession], bay: AsyncForebay, passwords: Passwords) -> None:
+    def __init__(self, sessions: async_sessionmaker[AsyncSession], bay: AsyncForebay, logins: AsyncSessions, passwords: Passwords) -> None:
         self._sessions = sessions
         self._passwords = passwords
-        self._logins = bay.sessions()
+        self._logins = logins
         self._cache: AsyncCache[User | None] = bay.cache("user", type=User | None, **CACHING)
         # A second handle on the same namespace, for the one caller who must hear that nothing was stored.
         loudly: CacheOptions = {**CACHING, "on_outage": "raise"}

@@ -43,6 +43,8 @@ class SessionInfo(Struct, frozen=True):
 class SessionsCore:
     """The sessions of one bay. Get them from `AsyncForebay.sessions` or `Forebay.sessions`."""
 
+    _room = "session"
+
     def __init__(
         self,
         port: Port,
@@ -52,17 +54,15 @@ class SessionsCore:
         lifetimes: Lifetimes,
         tokens: Tokens,
         coding: Coding[Any],
-        room: str = "session",
+        eviction: EvictionWatch,
     ) -> None:
         self._port = port
-        self._base = f"{prefix}{room}:"
+        self._base = f"{prefix}{self._room}:"
         self._reporter = reporter
-        self._clock = clock
         self.lifetimes = lifetimes
         self._tokens = tokens
-        self._coding = coding
         self.reading = Reading(port, self._base, reporter, clock, tokens, coding)
-        self.eviction = EvictionWatch(port, reporter)
+        self._eviction = eviction
 
     async def create(
         self,
@@ -298,7 +298,7 @@ class SessionsCore:
         leaving: tuple[Token, int] | None = None,
     ) -> None:
         """Store *session*; in the place of *leaving*, which may be read for so many milliseconds more."""
-        self.eviction.look()
+        self._eviction.look()
         token, record = session.token, session.record
         packed = pack_device(device)
         pairs: list[Arg] = ["#u", "" if record.user is None else f"u{record.user}", "#d", packed]

@@ -17,12 +17,11 @@ from ..sessions.session import Session, moment
 from .families import Families
 from .refresh_token import RefreshToken, RefreshTokens
 from .revocations import Revocations
-from .signing import Signer
+from .signing import OWN_CLAIMS, Signer
 
 __all__ = ["AccessToken", "TokenPair", "TokensCore"]
 
 _MARGIN: Final = 60.0  # seconds for which a revocation is kept beyond what it revokes: clocks differ
-_OWN: Final = frozenset({"sub", "sid", "jti", "iat", "exp", "iss", "aud"})
 
 
 class TokenPair(Struct, frozen=True):
@@ -70,7 +69,6 @@ class TokensCore:
         self, families: Families, refresh: RefreshTokens, revocations: Revocations, signer: Signer, access: float, leeway: float
     ) -> None:
         self._families = families
-        self.eviction = families.eviction
         self._refresh = refresh
         self._revocations = revocations
         self._signer = signer
@@ -124,7 +122,7 @@ class TokensCore:
         said = self._signer.read(access_token)
         if await self._revocations.is_revoked(said["jti"], said["sid"]):
             raise AccessTokenRevoked("this access token was revoked")
-        claims = {name: value for name, value in said.items() if name not in _OWN}
+        claims = {name: value for name, value in said.items() if name not in OWN_CLAIMS}
         return AccessToken(said["sub"], said["sid"], said["jti"], moment(said["iat"] * 1000), moment(said["exp"] * 1000), claims)
 
     async def revoke(self, refresh_token: str) -> None:

@@ -54,9 +54,12 @@ return {1, nonce, redis.call('HGETALL', KEYS[1])}
 class Families(SessionsCore):
     """The families of one bay, under ``<prefix>token:``."""
 
-    def equip(self, tokens: RefreshTokens, grace: int) -> None:
-        """Say how tokens are made, and for how many milliseconds a used one may be presented again."""
-        self._refresh = tokens
+    _room = "token"
+
+    def __init__(self, *of_sessions: Any, refresh: RefreshTokens, grace: int) -> None:
+        """Take what sessions take; how tokens are made, and for how many milliseconds a used one may be presented again."""
+        super().__init__(*of_sessions)
+        self._refresh = refresh
         self._grace = grace
 
     async def start(

@@ -10,6 +10,7 @@ from ..cache.core import CacheCore
 from ..cache.making import make_cache
 from ..cache.tally import Tally
 from ..codecs.coding import coding_for
+from ..sessions.eviction import EvictionWatch
 from ..sessions.token import Tokens as FamilyNames
 from .core import TokensCore
 from .families import Families
@@ -24,7 +25,14 @@ T = TypeVar("T", bound=TokensCore)
 
 
 def make_tokens(
-    kind: type[T], shared: Shared, tally: Tally, signing_keys: str | bytes | Sequence[str | bytes], options: TokenOptions, *, awaits: bool
+    kind: type[T],
+    shared: Shared,
+    tally: Tally,
+    signing_keys: str | bytes | Sequence[str | bytes],
+    options: TokenOptions,
+    eviction: EvictionWatch,
+    *,
+    awaits: bool,
 ) -> T:
     """Return tokens of *kind*.
 
@@ -34,10 +42,19 @@ def make_tokens(
     """
     times, signing = read_options(options)
     signer = Signer(signing_keys, **signing)
-    names = FamilyNames(times.secret)
-    families = Families(shared.port, shared.prefix, shared.reporter, shared.clock, times.lifetimes, names, coding_for(None), room="token")
     refresh = RefreshTokens(times.secret)
-    families.equip(refresh, times.grace)
+    families = Families(
+        shared.port,
+        shared.prefix,
+        shared.reporter,
+        shared.clock,
+        times.lifetimes,
+        FamilyNames(times.secret),
+        coding_for(None),
+        eviction,
+        refresh=refresh,
+        grace=times.grace,
+    )
     cache: CacheCore[Any] = make_cache(
         CacheCore[Any],
         shared,

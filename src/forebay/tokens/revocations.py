@@ -8,8 +8,8 @@ list near does so while the message travels, and with ``near_strict`` not even t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 from ..cache.core import CacheCore
 from ..colours import complete
@@ -47,8 +47,7 @@ class Revocations:
         self._port = port
         self._base = f"{prefix}{REVOKED}:#part:"
         self._cache = cache
-        loads: list[Callable[[], Any]] = [_Load(self, part, awaits=awaits) for part in range(_PARTS)]
-        self._loads = loads
+        self._loads = [partial(self.read if awaits else self._read_at_once, part) for part in range(_PARTS)]
 
     async def revoke(self, *ids: str, ttl: Duration) -> None:
         """Accept *ids* no more, for *ttl*: until what they name would have ended by itself.
@@ -84,23 +83,11 @@ class Revocations:
         """Return a part of the list as it stands on the server. What may be forgotten does no harm."""
         return frozenset(each.decode() for each in await self._port.execute("ZRANGE", f"{self._base}{part}", 0, -1))
 
+    def _read_at_once(self, part: int) -> frozenset[str]:
+        return complete(self.read(part))
+
     def __repr__(self) -> str:
         return f"Revocations({self._base!r})"
-
-
-class _Load:
-    """Loads one part, in the colour of its cache."""
-
-    __slots__ = ("_awaits", "_of", "_part")
-
-    def __init__(self, of: Revocations, part: int, *, awaits: bool) -> None:
-        self._of = of
-        self._part = part
-        self._awaits = awaits
-
-    def __call__(self) -> Any:
-        reading = self._of.read(self._part)
-        return reading if self._awaits else complete(reading)
 
 
 def _place(id: str) -> tuple[int, str]:  # noqa: A002 - the word for it

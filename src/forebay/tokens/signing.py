@@ -9,12 +9,14 @@ from typing import Any, Final
 
 from ..errors import AccessTokenInvalid, EncodeError, SettingsError, UsageError
 
-__all__ = ["Signer"]
+__all__ = ["OWN_CLAIMS", "Signer"]
 
 _SHORTEST: Final = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes of a key, RFC 7518, section 3.2
 _PAIRS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 _LARGEST: Final = 8192  # characters of a token that is looked at
-_OWN: Final = ("sub", "sid", "jti", "iat", "exp")
+_REQUIRED: Final = ("sub", "sid", "jti", "iat", "exp")
+OWN_CLAIMS: Final = frozenset({*_REQUIRED, "iss", "aud"})
+"""What a token says beside the claims of the application."""
 
 
 class Signer:
@@ -44,7 +46,7 @@ class Signer:
         for key in given:
             self._kid, self._signer, reader = self._prepared(key)
             self._readers[self._kid] = reader
-        self._options: dict[str, Any] = {"require": [*_OWN, *(["iss"] if issuer else []), *(["aud"] if audience else [])]}
+        self._options: dict[str, Any] = {"require": [*_REQUIRED, *(["iss"] if issuer else []), *(["aud"] if audience else [])]}
 
     def check(self, claims: Mapping[str, Any]) -> None:
         """See that *claims* could be signed.
@@ -53,7 +55,7 @@ class Signer:
             UsageError: a claim is Forebay's own, or there is no private key to sign with.
             EncodeError: a value is no JSON.
         """
-        taken = [name for name in claims if name in (*_OWN, "iss", "aud", "nbf")]
+        taken = [name for name in claims if name in OWN_CLAIMS or name == "nbf"]
         if taken:
             raise UsageError(f"claim {taken[0]!r} is set by Forebay: choose another name")
         if self._signer is None:

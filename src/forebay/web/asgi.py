@@ -20,7 +20,7 @@ from ..sessions.session import Session
 from .cookie import Cookie
 from .request_session import RequestSession
 
-__all__ = ["SessionMiddleware"]
+__all__ = ["AWAY", "RETRY_AFTER", "SessionMiddleware"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,7 +28,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_RETRY_AFTER: Final = 1  # seconds
+AWAY: Final = "the session store is away"
+RETRY_AFTER: Final = "1"  # seconds
 _SECURE: Final = ("https", "wss")
 _BEGINNINGS: Final = ("http.response.start", "websocket.accept")
 
@@ -84,7 +85,7 @@ class SessionMiddleware:
         except Exception as error:
             if session.began or kind != "http" or not _comes_from(error, session.away):
                 raise
-            await _answer(session.respond, 503, "the session store is away", [(b"retry-after", b"%d" % _RETRY_AFTER)])
+            await _answer(session.respond, 503, AWAY, [(b"retry-after", RETRY_AFTER.encode())])
         finally:
             session.abandon()
             session.let_go()
@@ -99,8 +100,7 @@ class _Session(RequestSession):
     _commits = True
 
     def __init__(self, sessions: SessionsCore, presented: str | None, cookie: Cookie, scope: Scope, send: Send, https: bool) -> None:
-        self._sessions = sessions  # as the base has it, without a call for each request
-        self.presented = presented
+        super().__init__(sessions, presented)
         self._cookie = cookie
         self._headers = scope["headers"]  # and not the scope, which holds this: each request would be left to the collector
         self._client = scope.get("client")
@@ -114,11 +114,8 @@ class _Session(RequestSession):
             if self.looked or self._session is not None:
                 cookie = None
                 session = self._session
-                if session is not None and self._commits:
-                    if session.modified or not session.version or session.id != self.presented:
-                        cookie = await self._commit(session)
-                    elif session.unseen_for >= self._sessions.lifetimes.touch_every:
-                        await self._commit(session)
+                if session is not None and self._commits and self._has_work(session):
+                    cookie = await self._commit(session)
                 headers = [*message.get("headers", ())]
                 _vary(headers)
                 if cookie is not None:
@@ -127,6 +124,11 @@ class _Session(RequestSession):
                 message["headers"] = headers
             self.began = True
         await self._send(message)
+
+    def _has_work(self, session: Session) -> bool:
+        """Whether there is something to store, to prolong, or to tell the client: most requests only look."""
+        changed = session.modified or not session.version or session.id != self.presented
+        return changed or session.unseen_for >= self._sessions.lifetimes.touch_every
 
     async def _commit(self, session: Session) -> bytes | None:
         """Store what changed, and return the cookie to set."""

@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 from ..errors import AccessTokenInvalid, Unavailable
 from ..tokens.core import AccessToken
 from ..tokens.tokens import AsyncTokens
+from .asgi import RETRY_AFTER
 
 __all__ = ["require_token"]
 
@@ -29,6 +30,6 @@ def require_token(tokens: AsyncTokens) -> Callable[[HTTPConnection], Awaitable[A
         except AccessTokenInvalid as error:
             raise HTTPException(401, str(error), {"WWW-Authenticate": 'Bearer error="invalid_token"'}) from None
         except Unavailable as error:
-            raise HTTPException(503, "it cannot be known whether the token was revoked", {"Retry-After": "1"}) from error
+            raise HTTPException(503, "it cannot be known whether the token was revoked", {"Retry-After": RETRY_AFTER}) from error
 
     return token_of

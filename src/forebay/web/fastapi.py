@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 from ..durations import Duration, to_seconds
 from ..errors import UsageError
 from ..sessions.session import Session
-from .request_session import RequestSession
+from .request_session import RequestSession, session_in
 
 __all__ = ["current_session", "require_fresh", "require_session", "session_of", "session_required"]
 
@@ -25,10 +25,7 @@ def session_of(request: HTTPConnection) -> RequestSession:
     Raises:
         UsageError: there is no `SessionMiddleware`.
     """
-    session = request.scope.get("session")
-    if not isinstance(session, RequestSession):
-        raise UsageError("this request has no session: add SessionMiddleware to the application")
-    return session
+    return session_in(request.scope, "SessionMiddleware")
 
 
 async def current_session(request: HTTPConnection) -> Session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from litestar.config.app import AppConfig
@@ -15,12 +15,12 @@ from litestar.plugins import InitPlugin
 from litestar.response import Response
 
 from ..durations import Duration, to_seconds
-from ..errors import AuthenticationRequired, Unavailable, UsageError
+from ..errors import AuthenticationRequired, Unavailable
 from ..sessions.core import SessionsCore
 from ..sessions.session import Session
-from .asgi import SessionMiddleware
+from .asgi import AWAY, RETRY_AFTER, SessionMiddleware
 from .cookie import Cookie
-from .request_session import RequestSession
+from .request_session import RequestSession, session_in
 
 __all__ = ["SessionPlugin", "current_session", "require_fresh", "require_session", "session_of"]
 
@@ -60,11 +60,7 @@ def session_of(request: _Connection) -> RequestSession:
     Raises:
         UsageError: there is no `SessionPlugin`.
     """
-    scope: Mapping[str, Any] = request.scope
-    session = scope.get("session")
-    if not isinstance(session, RequestSession):
-        raise UsageError("this request has no session: add SessionPlugin to the application")
-    return session
+    return session_in(request.scope, "SessionPlugin")
 
 
 async def current_session(request: Request[Any, Any, Any]) -> Session:
@@ -95,4 +91,4 @@ def _away(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     session = request.scope.get("session")
     if getattr(session, "away", None) is not error:  # somebody else's command
         return create_exception_response(request, InternalServerException())
-    return Response({"error": "the session store is away"}, status_code=503, headers={"Retry-After": "1"})
+    return Response({"error": AWAY}, status_code=503, headers={"Retry-After": RETRY_AFTER})

@@ -5,7 +5,7 @@ Until `load` was awaited it refuses to be looked at: a mapping that is empty bec
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator, MutableMapping
+from collections.abc import Awaitable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, TypeVar
 
 from ..errors import AuthenticationRequired, SessionGone, SessionNotFound, Unavailable, UsageError
@@ -14,7 +14,7 @@ from ..sessions.reading import Question
 from ..sessions.record import Device
 from ..sessions.session import Session
 
-__all__ = ["RequestSession"]
+__all__ = ["RequestSession", "session_in"]
 
 T = TypeVar("T")
 
@@ -191,3 +191,15 @@ class RequestSession(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"<RequestSession {'not loaded' if self._session is None else self._session!r}>"
+
+
+def session_in(scope: Mapping[str, Any], giver: str) -> RequestSession:
+    """Return the session of a request, which *giver* puts into its *scope*.
+
+    Raises:
+        UsageError: there is none.
+    """
+    session = scope.get("session")
+    if not isinstance(session, RequestSession):
+        raise UsageError(f"this request has no session: add {giver} to the application")
+    return session
