@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from forebay import AsyncForebay, EmbeddedServer, Forebay
 from forebay.colours import complete
-from tests.either import Either
+from tests.either import Either, older
 from tests.immortal import Scanner
 from tests.own_clients import Kind, ended
 
@@ -130,3 +131,9 @@ async def make_either(request: pytest.FixtureRequest) -> AsyncIterator[Callable[
     opener = Opener(request.param)
     yield opener.open
     await opener.finish()
+
+
+@pytest.fixture
+def advance(either: Any) -> Callable[[str], Awaitable[None]]:
+    """A function that lets time pass for `either`."""
+    return partial(older, either)

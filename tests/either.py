@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from forebay import Forebay
+from forebay.testing import moved_clock
 
-__all__ = ["Either", "as_either"]
+__all__ = ["Either", "as_either", "older"]
 
 
 _MAKING: Final = ("cache", "sessions", "tokens", "limiter")  # what hands out objects of the same colour
@@ -35,3 +36,11 @@ class Either:
 def as_either(bay: Any) -> Any:
     """Return *bay*, to be awaited in both colours."""
     return Either(bay) if isinstance(bay, Forebay) else bay
+
+
+async def older(bay: Any, by: str) -> None:
+    """Let *by* go by for all that *bay* has stored, in either colour."""
+    with moved_clock(getattr(bay, "wrapped", bay)) as clock:
+        done = clock.advance(by)
+        if done is not None:
+            await done

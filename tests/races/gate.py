@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from forebay.cache import leases
@@ -45,14 +46,25 @@ class Hold:
 
 
 class Gate:
-    """Stands before the port of a bay whose caches are not made yet, in either colour."""
+    """Stands before the port of a bay whose caches are not made yet, in either colour.
 
-    def __init__(self, bay: Any, *, awaits: bool) -> None:
+    *methods* are those of the port that it stands before; *step_of* names a call by its method and arguments.
+    """
+
+    def __init__(
+        self,
+        bay: Any,
+        *,
+        awaits: bool,
+        methods: Sequence[str] = ("get", "execute", "execute_many", "track"),
+        step_of: Callable[[str, tuple[Any, ...]], str] | None = None,
+    ) -> None:
         self._awaits = awaits
+        self._step_of = _step if step_of is None else step_of
         self._holds: dict[tuple[str, str], list[Hold]] = {}
         self._changed = threading.Condition()
         self.passed: Counter[tuple[str, str]] = Counter()
-        for name in ("get", "execute", "execute_many", "track"):
+        for name in methods:
             setattr(bay.port, name, self._through(name, getattr(bay.port, name)))
 
     def hold(self, step: str, side: str) -> Hold:
@@ -88,7 +100,7 @@ class Gate:
 
     def _through(self, name: str, original: Any) -> Any:
         async def call(*args: Any, **options: Any) -> Any:
-            step = _step(name, args)
+            step = self._step_of(name, args)
             await self.pass_by(step, "before")
             reply = await original(*args, **options)
             await self.pass_by(step, "after")

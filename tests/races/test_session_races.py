@@ -16,7 +16,7 @@ from forebay import AsyncForebay, Forebay, SessionConflict, SessionGone, Session
 from forebay.colours import complete
 from forebay.sessions import scripts
 from tests.either import as_either
-from tests.races.gate import Hold
+from tests.races.gate import Gate
 
 SCRIPTS = {
     text: name
@@ -28,35 +28,10 @@ REFUSALS = (SessionConflict, SessionGone, SessionNotFound, TooManySessions)
 Operation = Callable[["Hands"], Awaitable[Any]]
 
 
-class Gate:
-    """Stands before the port of a bay; a script's step is its name, any other its command."""
-
-    def __init__(self, bay: Any, *, awaits: bool) -> None:
-        self._awaits = awaits
-        self._holds: dict[tuple[str, str], Hold] = {}
-        for name in ("execute", "execute_many"):
-            setattr(bay.port, name, self._through(getattr(bay.port, name)))
-
-    def hold(self, step: str, side: str) -> Hold:
-        """Hold the next one who comes to that *side* of *step*."""
-        self._holds[step, side] = Hold(awaits=self._awaits)
-        return self._holds[step, side]
-
-    def _through(self, original: Any) -> Any:
-        async def call(*args: Any, **options: Any) -> Any:
-            command = args[0][0] if isinstance(args[0], list) else args
-            step = SCRIPTS[command[1]] if command[0] in ("EVALSHA", "EVAL") else command[0]
-            await self._pass(step, "before")
-            reply = await original(*args, **options)
-            await self._pass(step, "after")
-            return reply
-
-        return call
-
-    async def _pass(self, step: str, side: str) -> None:
-        hold = self._holds.pop((step, side), None)
-        if hold is not None:
-            await hold.stand()
+def step_of(_name: str, args: tuple[Any, ...]) -> str:
+    """A script's step is its name, any other its command."""
+    command = args[0][0] if isinstance(args[0], list) else args
+    return SCRIPTS[command[1]] if command[0] in ("EVALSHA", "EVAL") else str(command[0])
 
 
 class Colour:
@@ -73,7 +48,7 @@ class Colour:
             await bay.connect()
         for script in (scripts.COMMIT, scripts.CREATE, scripts.LEAVE, scripts.REVOKE, scripts.TOUCH):
             await self.free.execute("SCRIPT", "LOAD", script.source)  # so that each step comes once
-        self.gate = Gate(self.bays[0], awaits=self.awaits)
+        self.gate = Gate(self.bays[0], awaits=self.awaits, methods=("execute", "execute_many"), step_of=step_of)
 
     def start(self, work: Any) -> asyncio.Future[Any]:
         """Begin *work*; threads have one for it."""

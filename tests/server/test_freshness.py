@@ -6,21 +6,8 @@ import threading
 import pytest
 
 from forebay import LoaderTimeout
-from forebay.testing import assert_loads, moved_clock
+from forebay.testing import assert_loads
 from tests.server.test_near import until
-
-
-@pytest.fixture
-def advance(either):
-    """A function that lets time pass for the bay of each colour."""
-    with moved_clock(getattr(either, "wrapped", either)) as clock:
-
-        async def advance(by):
-            done = clock.advance(by)
-            if done is not None:
-                await done
-
-        yield advance
 
 
 def real(cache):

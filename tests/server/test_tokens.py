@@ -25,22 +25,10 @@ from forebay import (
     Unavailable,
     UsageError,
 )
-from forebay.testing import moved_clock
+from tests.either import older
 from tests.server.test_near import until
 
 KEY = "k" * 64
-
-
-@pytest.fixture
-def advance(either):
-    with moved_clock(getattr(either, "wrapped", either)) as clock:
-
-        async def advance(by):
-            done = clock.advance(by)
-            if done is not None:
-                await done
-
-        yield advance
 
 
 async def everything(bay, prefix):
@@ -98,10 +86,7 @@ async def test_a_token_used_twice_after_its_grace_ends_the_login_and_its_access_
     tokens = bay.tokens(KEY)
     first, other = await tokens.issue(42), await tokens.issue(42)
     second = await tokens.refresh(first.refresh_token)
-    with moved_clock(getattr(bay, "wrapped", bay)) as clock:
-        done = clock.advance("11s")
-        if done is not None:
-            await done
+    await older(bay, "11s")
     with pytest.raises(RefreshTokenReused, match="all tokens of its login are revoked"):
         await tokens.refresh(first.refresh_token)
     with pytest.raises(RefreshTokenInvalid):
