@@ -28,6 +28,22 @@ def bare(_url: str) -> Starlette:
     return Starlette(routes=[Route("/login", read), Route("/read", read), Route("/both", read)])
 
 
+def wire(url: str) -> Starlette:
+    """No sessions, and the two commands that reading one takes, on names where nothing is: what the way to Redis costs by itself."""
+    from forebay import AsyncForebay
+    from forebay.wire.resp import pack
+
+    bay = AsyncForebay(url)
+    first, second = pack(("HGETALL", "bench:{none}:a")), pack(("GET", "bench:{none}:b"))
+
+    async def read(_request: Request) -> PlainTextResponse:
+        pair = bay.port.pair(b"{none}", first, second)  # as sessions send them; None before there is a connection
+        await bay.ping() if pair is None else (await pair[0], await pair[1])
+        return PlainTextResponse("ok")
+
+    return _routes(read, read, read)
+
+
 def forebay(url: str) -> Starlette:
     """Forebay's middleware, and a cached value beside it."""
     from forebay import AsyncForebay
@@ -93,7 +109,7 @@ def _routes(login: Endpoint, read: Endpoint, both: Endpoint) -> Starlette:
     return Starlette(routes=[Route("/login", login), Route("/read", read), Route("/both", both)])
 
 
-APPS = {"bare": bare, "forebay": forebay, "starsessions": starsessions}
+APPS = {"bare": bare, "wire": wire, "forebay": forebay, "starsessions": starsessions}
 
 
 if __name__ == "__main__":

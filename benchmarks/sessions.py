@@ -122,15 +122,16 @@ async def cookieless(url: str, rounds: int) -> float:
 def sessions(rounds: int, seconds: float) -> dict[str, object]:
     """Measure, print, and return every round's figures."""
     with EmbeddedServer(port=0) as one, EmbeddedServer(port=0) as two:
-        urls = {"bare": one.url, "forebay": one.url, "starsessions": two.url}
+        urls = {name: two.url if name == "starsessions" else one.url for name in APPS}
         print(f"sessions under uvicorn, {CONNECTIONS} connections: medians of {rounds} rounds of {seconds:g} s, and of their ratios")
         results: dict[tuple[str, str], list[tuple[float, float]]] = {}
         with (
             application("bare", urls["bare"]) as bare,
+            application("wire", urls["wire"]) as wire,
             application("forebay", urls["forebay"]) as ours,
             application("starsessions", urls["starsessions"]) as theirs,
         ):
-            served = dict(zip(APPS, (bare, ours, theirs), strict=True))
+            served = dict(zip(APPS, (bare, wire, ours, theirs), strict=True))
             cookies = {name: asyncio.run(log_in(port)) for name, (port, _) in served.items()}
             assert all(cookies[name] for name in ("forebay", "starsessions"))
             for _ in range(rounds):

@@ -107,6 +107,13 @@ async def until(condition, seconds=5.0):
         await asyncio.sleep(0.005)
 
 
+async def given_back(bay, name):
+    """Wait until the lease of a load that failed is no more: it is given back behind the caller's back."""
+    limit = time.monotonic() + 5
+    while await bay.execute("EXISTS", name):
+        assert time.monotonic() < limit, "not in time"
+
+
 def fails():
     raise ZeroDivisionError("no database")
 
@@ -164,10 +171,12 @@ async def test_how_long_a_load_took(heard, notes):
     assert min(times) >= 0.02
 
 
-async def test_a_load_that_fails_carries_the_error_that_the_caller_gets(heard, notes):
+async def test_a_load_that_fails_carries_the_error_that_the_caller_gets(heard, notes, prefix):
     cache = heard.cache(NAME, ttl=60)
+    await heard.execute("SCRIPT", "FLUSH", "SYNC")
     with pytest.raises(ZeroDivisionError) as one:
         await cache.get_or_set("k", fails)
+    await given_back(heard, f"{prefix}{NAME}:k")  # a server that does not know the script yet takes two round trips for that
     with pytest.raises(ZeroDivisionError) as many:
         await cache.get_or_set_many(["k", "l"], lambda keys: fails())
     with pytest.raises(TypeError) as wrong:
