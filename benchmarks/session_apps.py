@@ -25,7 +25,7 @@ def bare(_url: str) -> Starlette:
     async def read(_request: Request) -> PlainTextResponse:
         return PlainTextResponse("ok")
 
-    return Starlette(routes=[Route("/login", read), Route("/read", read), Route("/both", read)])
+    return _routes(read, read, read)
 
 
 def wire(url: str) -> Starlette:
@@ -38,7 +38,11 @@ def wire(url: str) -> Starlette:
 
     async def read(_request: Request) -> PlainTextResponse:
         pair = bay.port.pair(b"{none}", first, second)  # as sessions send them; None before there is a connection
-        await bay.ping() if pair is None else (await pair[0], await pair[1])
+        if pair is None:
+            await bay.ping()
+        else:
+            await pair[0]
+            await pair[1]
         return PlainTextResponse("ok")
 
     return _routes(read, read, read)

@@ -1,7 +1,8 @@
 """``python -m benchmarks.sessions``: one small application under uvicorn, on Forebay and on starsessions, under the same load.
 
-Each application is a process of its own with a private Valkey; the load is 32 connections that send a request as soon as the last
-one was answered. CPU is that of the application's process, for each request.
+Each application is a process of its own, and starsessions has a private Valkey of its own too. Beside them run the same application
+without sessions, and with nothing but the commands of one. The load is 32 connections that send a request as soon as the last one
+was answered. CPU is that of the application's process, for each request.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psutil
 
@@ -122,16 +123,11 @@ async def cookieless(url: str, rounds: int) -> float:
 def sessions(rounds: int, seconds: float) -> dict[str, object]:
     """Measure, print, and return every round's figures."""
     with EmbeddedServer(port=0) as one, EmbeddedServer(port=0) as two:
-        urls = {name: two.url if name == "starsessions" else one.url for name in APPS}
         print(f"sessions under uvicorn, {CONNECTIONS} connections: medians of {rounds} rounds of {seconds:g} s, and of their ratios")
         results: dict[tuple[str, str], list[tuple[float, float]]] = {}
-        with (
-            application("bare", urls["bare"]) as bare,
-            application("wire", urls["wire"]) as wire,
-            application("forebay", urls["forebay"]) as ours,
-            application("starsessions", urls["starsessions"]) as theirs,
-        ):
-            served = dict(zip(APPS, (bare, wire, ours, theirs), strict=True))
+        with ExitStack() as running:
+            servers = {name: two if name == "starsessions" else one for name in APPS}
+            served = {name: running.enter_context(application(name, server.url)) for name, server in servers.items()}
             cookies = {name: asyncio.run(log_in(port)) for name, (port, _) in served.items()}
             assert all(cookies[name] for name in ("forebay", "starsessions"))
             for _ in range(rounds):
