@@ -74,7 +74,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in list(os.environ):
         if variable.startswith(CONFIGURED):
             monkeypatch.delenv(variable)
-    monkeypatch.setenv("REDIS_CACHE_BUDGET", "2s")  # a busy machine is no outage; the tests of the budget set their own
+    for variable in ("REDIS_CACHE_BUDGET", "REDIS_LIMIT_DEADLINE"):
+        monkeypatch.setenv(variable, "2s")  # a busy machine is no outage; the tests of these times set their own
 
 
 @pytest.fixture(scope="session")

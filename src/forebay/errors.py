@@ -10,6 +10,8 @@ ForebayError
 │   ├── CrossSlot            keys of several cluster slots in one command that cannot be split (ValueError)
 │   ├── EncodeError          a value that would not come back as it went in (ValueError)
 │   ├── MissingTTL           a write without a lifetime (TypeError)
+│   ├── InvalidRate          a rate that cannot be read, or counted exactly (ValueError)
+│   ├── InvalidCost          a cost that no limit of this rate could ever let through (ValueError)
 │   ├── RecursiveLoad        a loader that waits for itself
 │   └── Closed               the bay was closed before this call
 ├── CacheMiss                no such entry (KeyError)
@@ -23,6 +25,7 @@ ForebayError
 ├── RefreshTokenInvalid      no such refresh token: unknown, ended, revoked or malformed, nobody is told which
 │   └── RefreshTokenReused   it was used before: somebody has a copy, so its whole family is revoked
 ├── TooManySessions          the user has as many sessions as may be
+├── RateLimited              a limit is reached; `verdict` says when there is room again
 ├── LoaderCancelled          the shared load was cancelled from inside
 ├── SourceChanged            a resumed warming whose source does not begin as it did
 ├── LoaderTimeout            the loader took longer than its hard_timeout (TimeoutError)
@@ -43,6 +46,8 @@ ForebayError
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class ForebayError(Exception):
@@ -83,6 +88,14 @@ class EncodeError(UsageError, ValueError):
 
 class MissingTTL(UsageError, TypeError):
     """A write names no lifetime, and its cache has none. ``ttl=None`` spells out "for ever"."""
+
+
+class InvalidRate(UsageError, ValueError):
+    """A rate such as ``100/minute`` cannot be read, or is too large to be counted exactly. The message names the place."""
+
+
+class InvalidCost(UsageError, ValueError):
+    """A cost is no whole number from 1 on, or is above what the limit lets through at once: it could never pass."""
 
 
 class RecursiveLoad(UsageError):
@@ -128,6 +141,19 @@ class AuthenticationRequired(ForebayError):
 
 class TooManySessions(ForebayError):
     """The user has ``max_per_user`` sessions, and the policy is to refuse another."""
+
+
+class RateLimited(ForebayError):
+    """A limit is reached, and there is no room in time. ``verdict`` says when there is. The middleware answers 429."""
+
+    status_code = 429
+
+    def __init__(self, message: str, verdict: Any = None) -> None:
+        super().__init__(message, verdict)
+        self.verdict = verdict  #: a `forebay.Verdict`; None for slots
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class AccessTokenInvalid(ForebayError):

@@ -20,14 +20,20 @@ __all__ = [
     "Hook",
     "InvalidationLost",
     "InvalidationQueued",
+    "LimitEvent",
+    "LimitShadowed",
+    "LimitUndecided",
+    "LimitUnreadable",
     "NameRefused",
     "NearTierOff",
     "ReadFailed",
     "RefreshFailed",
+    "RefundFailed",
     "Reporter",
     "SessionItemLost",
     "SessionUnreadable",
     "SessionsMayBeEvicted",
+    "SlotLost",
     "StaleServed",
     "SubscriptionInterrupted",
     "TrackingRefused",
@@ -196,6 +202,50 @@ class SessionsMayBeEvicted(Event, frozen=True):
 
     def describe(self) -> str:
         return f"sessions may be lost: {self.cause}"
+
+
+class LimitEvent(Event, frozen=True):
+    """What events about one limiter have in common. ``key`` says who was meant; logs do not show it."""
+
+    policy: str
+    key: str
+
+
+class LimitUndecided(LimitEvent, frozen=True):
+    """The server could not be asked, and ``outcome``, which is the limiter's ``on_outage``, decided: open, closed or local."""
+
+    outcome: str
+
+    def describe(self) -> str:
+        return f"limit {self.policy!r} could not be decided, {self.outcome} instead: {self.cause}"
+
+
+class LimitShadowed(LimitEvent, frozen=True):
+    """A limiter in shadow mode would have refused."""
+
+    def describe(self) -> str:
+        return f"limit {self.policy!r} is in shadow mode, and would have refused: {self.cause}"
+
+
+class LimitUnreadable(LimitEvent, frozen=True):
+    """The rates that are stored for a key of its own cannot be read; those of the limiter hold."""
+
+    def describe(self) -> str:
+        return f"limit {self.policy!r} has rates for one key that cannot be read, and uses its own: {self.cause}"
+
+
+class RefundFailed(LimitEvent, frozen=True):
+    """A cost was charged for what another limiter refused, and could not be given back: it is free again with time."""
+
+    def describe(self) -> str:
+        return f"limit {self.policy!r} charged what could not be given back: {self.cause}"
+
+
+class SlotLost(LimitEvent, frozen=True):
+    """The lease of a slot could not be renewed in time, and others may have the slot while its holder goes on."""
+
+    def describe(self) -> str:
+        return f"limit {self.policy!r} lost a slot while it was in use: {self.cause}"
 
 
 Hook = Callable[[Event], None]

@@ -75,6 +75,7 @@ TUNING: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
     "write_timeout": ("REDIS_WRITE_TIMEOUT", _seconds),
     "close_timeout": ("REDIS_CLOSE_TIMEOUT", _seconds),
     "cache_budget": ("REDIS_CACHE_BUDGET", _seconds),
+    "limit_deadline": ("REDIS_LIMIT_DEADLINE", _seconds),
     "ping_every": ("REDIS_PING_EVERY", _seconds),
     "large_value": ("REDIS_LARGE_VALUE", _bytes),
     "max_in_flight": ("REDIS_MAX_IN_FLIGHT", partial(_whole, lowest=1, highest=10_000_000, what="a number of commands")),

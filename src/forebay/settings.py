@@ -30,9 +30,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     Timeouts are seconds. ``pool_size`` bounds the sockets that threads share, and the extra connections of asyncio;
     ``min_idle`` of them are opened at the start and kept. ``cache_budget`` is what the cache may add to a request when the
-    server is slow or hangs. ``password`` may be a function that returns the password of the
-    day: it, or ``password_file``, is asked at each new connection. ``host_map`` says where the nodes of a cluster or the
-    servers behind sentinels are really reached: ``{"announced:6379": "reachable:6379"}``.
+    server is slow or hangs, ``limit_deadline`` what the decision about a limit may. ``password`` may be a function that returns
+    the password of the day: it, or ``password_file``, is asked at each new connection. ``host_map`` says where the nodes of a
+    cluster or the servers behind sentinels are really reached: ``{"announced:6379": "reachable:6379"}``.
 
     Raises:
         SettingsError: the fields contradict each other.
@@ -53,6 +53,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     write_timeout: float = 3.0
     close_timeout: float = 3.0
     cache_budget: float = 0.05
+    limit_deadline: float = 0.1
     ping_every: float = 30.0
     large_value: int = 64 * 1024
     max_in_flight: int = 20_000

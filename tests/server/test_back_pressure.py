@@ -249,7 +249,7 @@ def test_threads_never_have_more_sockets_than_the_pool():
 
 def waiting(bay):
     node = bay.port.route._node
-    return node._combiner.waiting + node._waiting
+    return node._combiners[0].waiting + node._waiting
 
 
 @pytest.mark.parametrize("size", [10, 20_000], ids=["small", "large"])

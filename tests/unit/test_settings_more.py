@@ -11,7 +11,7 @@ from forebay.readers import TUNING
 
 SECRET = "hunter2"
 
-TIMES = ["cache_budget", "close_timeout", "dial_timeout", "ping_every", "read_timeout", "write_timeout"]
+TIMES = ["cache_budget", "close_timeout", "dial_timeout", "limit_deadline", "ping_every", "read_timeout", "write_timeout"]
 SIZES = ["large_value", "max_in_flight_bytes"]
 TEXTS = ["password_file", "sentinel_password", "sentinel_username", "tls_ca", "tls_cert", "tls_server_name"]
 

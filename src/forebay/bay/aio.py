@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
@@ -14,7 +14,12 @@ from ..errors import ConnectFailed
 from .base import Bay
 
 if TYPE_CHECKING:
+    from ..keys import Key
     from ..port.aio import AioPort
+    from ..ratelimit.limiter import AsyncLimiter
+    from ..ratelimit.options import LimitOptions
+    from ..ratelimit.rate import RateLike
+    from ..ratelimit.verdict import Decision
     from ..sessions.options import SessionOptions
     from ..sessions.sessions import AsyncSessions
     from ..tokens.options import TokenOptions
@@ -104,6 +109,35 @@ class AsyncForebay(AsyncCommands, Bay["AioPort"]):
         from ..tokens.tokens import AsyncTokens
 
         return self._make_tokens(AsyncTokens, signing_keys, options)
+
+    def limiter(self, name: str, rate: RateLike | None = None, **options: Unpack[LimitOptions]) -> AsyncLimiter:
+        """Return a limiter under ``<prefix>limit:``.
+
+        Args:
+            name: letters, digits, ``_ - .``. Limiters of one name count together, in all processes.
+            rate: ``"100/minute"``, ``"10/second, 1000/hour"``, a `Rate`, or several; None with ``concurrency=`` alone.
+            options: see `LimitOptions`: ``algorithm``, ``on_outage``, ``exempt``, ``shadow`` ...
+
+        Raises:
+            InvalidRate, InvalidNamespace, InvalidDuration, SettingsError: an argument cannot be used.
+            TypeError: there is no such option.
+        """
+        from ..ratelimit.limiter import AsyncLimiter
+
+        return self._make_limiter(AsyncLimiter, name, rate, options)
+
+    async def hit_all(self, asks: Iterable[tuple[AsyncLimiter, Key] | tuple[AsyncLimiter, Key, int]]) -> Decision:
+        """Decide about several limits and keys at once: ``await bay.hit_all([(by_account, "ada"), (by_address, address, 2)])``.
+
+        All are charged (1, or the cost that is given), or none is. On one server, and for one key on a cluster, that is one script. Keys
+        in several slots of a cluster are charged one after the other, and given back when a later one refuses.
+
+        Raises:
+            InvalidKey, InvalidCost, InvalidRate, UsageError: one of them cannot be; nothing was charged.
+        """
+        from ..ratelimit.together import hit_all
+
+        return await hit_all(self.port, asks, splits=self._all_limits().splits)
 
     async def connect(self) -> Self:
         """Connect and ping the server, and return the bay. With ``required=False`` an absent server is no error.

@@ -25,6 +25,10 @@ from ..wire.address import Address, standalone_address
 
 if TYPE_CHECKING:
     from ..port.redispy import OwnClient
+    from ..ratelimit.core import LimiterCore
+    from ..ratelimit.making import Limits
+    from ..ratelimit.options import LimitOptions
+    from ..ratelimit.rate import RateLike
     from ..sessions.core import SessionsCore
     from ..sessions.eviction import EvictionWatch
     from ..sessions.options import SessionOptions
@@ -38,6 +42,7 @@ C = TypeVar("C", bound=CacheCore[Any])
 P = TypeVar("P", bound=Port)
 S = TypeVar("S", bound="SessionsCore")
 K = TypeVar("K", bound="TokensCore")
+L = TypeVar("L", bound="LimiterCore")
 
 
 class Bay(Generic[P]):
@@ -70,6 +75,7 @@ class Bay(Generic[P]):
         self._tell = None if on_operation is None else Listener(on_operation, self._reporter)
         self._tallies: dict[str, Tally] = {}
         self._eviction: EvictionWatch | None = None
+        self._limits: Limits | None = None
         self._tracking = Tracking()
         self._embedded = _private_server() if self.settings.topology == "embedded" else None
         self.port: P = self._make_port() if self._own is None else self._own.port(self._reporter, self._tracking)
@@ -103,6 +109,18 @@ class Bay(Generic[P]):
         tally = self._tallies.setdefault(REVOKED, Tally(REVOKED, self._tell))
         return make_tokens(kind, self._shared, tally, signing_keys, options, self._watch_evictions(), awaits=self._awaits)
 
+    def _make_limiter(self, kind: type[L], name: str, rate: RateLike | None, options: LimitOptions) -> L:
+        return self._all_limits().make(kind, name, rate, options)
+
+    def _all_limits(self) -> Limits:
+        """Return what the limiters of this bay share."""
+        from ..ratelimit.making import Limits
+
+        if self._limits is None:
+            splits = self.settings.topology == "cluster"
+            self._limits = Limits(self.port, self.prefix, self._reporter, awaits=self._awaits, splits=splits)
+        return self._limits
+
     def _watch_evictions(self) -> EvictionWatch:
         """Return the watch of all that must not be evicted; the server is asked once."""
         from ..sessions.eviction import EvictionWatch
@@ -133,7 +151,8 @@ class Bay(Generic[P]):
     def stats(self) -> Stats:
         """Return a snapshot of connections, caches and reported events."""
         caches = {namespace: tally.stats() for namespace, tally in self._tallies.items()}
-        return Stats(self.port.stats(), caches, self._reporter.counts(), self._outbox.pending)
+        limits = {} if self._limits is None else self._limits.stats()
+        return Stats(self.port.stats(), caches, self._reporter.counts(), self._outbox.pending, limits)
 
     def __repr__(self) -> str:
         prefix = f", prefix={self.prefix!r}" if self.prefix else ""

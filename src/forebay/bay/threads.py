@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
@@ -17,7 +17,12 @@ from .aio import AsyncForebay
 from .base import Bay
 
 if TYPE_CHECKING:
+    from ..keys import Key
     from ..port.blocking import BlockingPort
+    from ..ratelimit.limiter import Limiter
+    from ..ratelimit.options import LimitOptions
+    from ..ratelimit.rate import RateLike
+    from ..ratelimit.verdict import Decision
     from ..sessions.options import SessionOptions
     from ..sessions.sessions import Sessions
     from ..tokens.options import TokenOptions
@@ -79,6 +84,17 @@ class Forebay(Commands, Bay["BlockingPort"]):
         from ..tokens.tokens import Tokens
 
         return Tokens(self._make_tokens(TokensCore, signing_keys, options))
+
+    def limiter(self, name: str, rate: RateLike | None = None, **options: Unpack[LimitOptions]) -> Limiter:
+        from ..ratelimit.core import LimiterCore
+        from ..ratelimit.limiter import Limiter
+
+        return Limiter(self._make_limiter(LimiterCore, name, rate, options))
+
+    def hit_all(self, asks: Iterable[tuple[Limiter, Key] | tuple[Limiter, Key, int]]) -> Decision:
+        from ..ratelimit.together import hit_all
+
+        return complete(hit_all(self.port, asks, splits=self._all_limits().splits))
 
     def connect(self) -> Self:
         try:

@@ -124,9 +124,8 @@ def _settings_of(client: Any, name: str, *, cluster: bool) -> Settings:
         else:
             options_of = [options]
         hosts = tuple((str(each.get("host", "localhost")), int(each.get("port", 6379))) for each in options_of)
-    budget = (
-        Settings.from_url("redis://localhost").cache_budget if _is_async(client) else math.inf
-    )  # one for threads keeps no time but its own
+    usual = Settings.from_url("redis://localhost")
+    awaits = _is_async(client)  # one for threads keeps no time but its own
     return _ClientSettings(
         client=name,
         topology=topology,
@@ -136,5 +135,6 @@ def _settings_of(client: Any, name: str, *, cluster: bool) -> Settings:
         tls=secure,
         db=db,
         read_timeout=math.inf,
-        cache_budget=budget,
+        cache_budget=usual.cache_budget if awaits else math.inf,
+        limit_deadline=usual.limit_deadline if awaits else math.inf,
     )

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from ..errors import InvalidCommand, NoScript
+from ..wire.hurry import EVAL, EVALSHA, PATIENT
 from .port import Arg, Port, Reply, raise_refusal
 
 __all__ = ["Script"]
@@ -30,12 +31,12 @@ class Script:
         *,
         timeout: float | None = None,
         idempotent: bool = False,
-        hurry: bool = False,
+        hurry: int = PATIENT,
     ) -> Reply:
         """Run the script with *keys* and *args* and return its reply.
 
         The source is sent only after ``NOSCRIPT``, which says that nothing was executed: the script runs once. After an
-        unknown outcome it is repeated only if it is *idempotent*. *timeout* is in seconds; in a *hurry* it is the cache's budget.
+        unknown outcome it is repeated only if it is *idempotent*. *timeout* is in seconds; by default it is what the *hurry* is given.
 
         Raises:
             ServerError: the script failed, or may not run.
@@ -44,17 +45,15 @@ class Script:
             if isinstance(values, str | bytes):
                 raise InvalidCommand(f"a script's {name} are a list, as in {name}=[{values!r}]")
         try:
-            return await port.execute(
-                "evalsha" if hurry else "EVALSHA", self.digest, len(keys), *keys, *args, timeout=timeout, idempotent=idempotent
-            )
+            return await port.execute(EVALSHA[hurry], self.digest, len(keys), *keys, *args, timeout=timeout, idempotent=idempotent)
         except NoScript:
-            return await port.execute("EVAL", self.source, len(keys), *keys, *args, timeout=timeout, idempotent=idempotent)
+            return await port.execute(EVAL[hurry], self.source, len(keys), *keys, *args, timeout=timeout, idempotent=idempotent)
 
     async def run_many(
-        self, port: Port, calls: Sequence[tuple[Sequence[Arg], Sequence[Arg]]], *, idempotent: bool = False, hurry: bool = False
+        self, port: Port, calls: Sequence[tuple[Sequence[Arg], Sequence[Arg]]], *, idempotent: bool = False, hurry: int = PATIENT
     ) -> list[Reply]:
         """Run the script once for each pair of keys and arguments, in one round trip. Raises as `run`, for the first that fails."""
-        name = "evalsha" if hurry else "EVALSHA"
+        name = EVALSHA[hurry]
         commands: list[tuple[Arg, ...]] = [(name, self.digest, len(keys), *keys, *args) for keys, args in calls]
         replies = await port.execute_many(commands, idempotent=idempotent)
         for at, reply in enumerate(replies):

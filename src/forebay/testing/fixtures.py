@@ -47,8 +47,10 @@ def forebay_server() -> Iterator[EmbeddedServer]:
 def forebay_url(request: pytest.FixtureRequest) -> str:
     """The private server's URL. Define a fixture of this name to test against another server."""
     server: EmbeddedServer = request.getfixturevalue("forebay_server")
-    # A machine that is busy with tests is no outage: a second, if nobody says otherwise, before a cache gives the server up.
-    return server.url + ("" if "REDIS_CACHE_BUDGET" in os.environ else "?cache_budget=1s")
+    # A machine that is busy with tests is no outage: a second, if nobody says otherwise, before a cache or a limit gives the server up.
+    times = {"REDIS_CACHE_BUDGET": "cache_budget=1s", "REDIS_LIMIT_DEADLINE": "limit_deadline=1s"}
+    query = "&".join(text for variable, text in times.items() if variable not in os.environ)
+    return server.url + (f"?{query}" if query else "")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Final
 from ..errors import InvalidCommand, Refused, ServerError
 from ..settings import Settings
 from .commands import blocks_for, check_shared, traits_of
-from .latency import in_a_hurry
+from .hurry import hurry_of, patience_of
 from .node import Node
 from .resp import Arg, Reply, pack
 
@@ -26,7 +26,7 @@ _DISCARD: Final = pack(("DISCARD",))
 class Call:
     """A single command. ``repeatable`` says that it may be sent again although it may have run.
 
-    It has the read timeout to be answered (the cache's budget, if its name is in lower case), or *timeout*, or as long as it asks
+    It has the read timeout to be answered (less, if it is in a hurry: see `hurry`), or *timeout*, or as long as it asks
     the server to block and the read timeout beyond that. It takes a lane if it blocks, is large, or may take longer than the read timeout.
     """
 
@@ -47,8 +47,7 @@ class Call:
         self._check()
         blocks = max(blocks_for(traits, command) for traits, command in zip(self.traits, commands, strict=True))
         if timeout is None:
-            hurried = not blocks and in_a_hurry(self.packed[0])
-            timeout = settings.hurry if hurried else blocks + settings.read_timeout
+            timeout = blocks + settings.read_timeout if blocks else patience_of(hurry_of(self.packed[0]), settings)
         self.timeout = timeout
         self.deadline = time.monotonic() + self.timeout
         self.lane = blocks > 0 or self.timeout > settings.read_timeout or sum(map(len, self.packed)) > settings.large_value

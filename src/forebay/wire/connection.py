@@ -78,7 +78,8 @@ class Connection:
         self.used_at = time.monotonic()
         self.closed = False
         self._read_timeout = settings.read_timeout
-        self._tick = min(settings.read_timeout, settings.hurry)  # so often the kernel lets a thread look at the time
+        # So often the kernel lets a thread look at the time.
+        self._tick = min(settings.read_timeout, settings.hurry, settings.limit_deadline)
         self._write_timeout = settings.write_timeout
         self._meter = meter
         self._session = Session(on_push, on_push or self._unasked)

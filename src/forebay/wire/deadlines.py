@@ -25,7 +25,7 @@ class Deadlines:
         self.answered = 0
         self.heard_at = now
         self._told = 0  # places up to here were reported as overdue
-        self._hurried = 0  # and up to here as impatient
+        self._hurried = [0, 0, 0]  # and up to here as impatient, in each kind of hurry
         self._batches: deque[tuple[float, int, int, Sequence[bytes]]] = deque()  # due, places sent up to its end, bytes, commands
 
     def sent(self, places: int, now: float, size: int = 0, commands: Sequence[bytes] = ()) -> None:
@@ -56,21 +56,25 @@ class Deadlines:
         self._told = past
         return past - self.answered
 
-    def impatient(self, now: float, patience: float) -> tuple[int, list[bytes]]:
-        """Return the commands newly unanswered for longer than *patience*, and how many unanswered places stand before them."""
+    def impatient(self, now: float, patience: float, hurry: int) -> tuple[int, list[bytes]]:
+        """Return the commands newly unanswered for longer than *patience*, and how many unanswered places stand before them.
+
+        What is new is counted for each kind of *hurry*; the commands may be of any.
+        """
         late: list[bytes] = []
-        begin, oldest = max(self.answered, self._hurried), now - patience + self.timeout
+        begin, oldest = max(self.answered, self._hurried[hurry]), now - patience + self.timeout
         for due, end, _, commands in self._batches:
             if due > oldest:
                 break
             if end > begin:
                 late += commands[begin - end :]
-                begin = self._hurried = end
+                begin = self._hurried[hurry] = end
         return begin - len(late) - self.answered, late
 
-    def next_impatient(self, now: float, patience: float) -> float:
+    def next_impatient(self, now: float, patience: float, hurry: int) -> float:
         """Return when the next command will have waited for longer than *patience*; a whole *patience* from now if none is under way."""
-        return next((due - self.timeout + patience for due, end, _, _ in self._batches if end > self._hurried), now + patience)
+        known = self._hurried[hurry]
+        return next((due - self.timeout + patience for due, end, _, _ in self._batches if end > known), now + patience)
 
     def silent(self, now: float) -> bool:
         """Whether the peer has owed a reply, and sent nothing, for as long as ``silence``."""

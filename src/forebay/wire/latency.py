@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-__all__ = ["Latencies", "LatencyStats", "in_a_hurry", "name_in"]
+__all__ = ["Latencies", "LatencyStats", "name_in"]
 
 _STEPS: Final = 4  # buckets between one power of two and the next: a bound is at most 25 % above what it stands for
 _BUCKETS: Final = 26 * _STEPS  # up to a minute, in microseconds
@@ -52,11 +52,6 @@ class Latencies:
 def name_in(packed: bytes) -> str:
     """Return the name of a packed command: ``*2\\r\\n$3\\r\\nGET\\r\\n...``."""
     return packed[:40].split(b"\r\n", 3)[2].rstrip(b"\r").decode("ascii", "replace").upper()
-
-
-def in_a_hurry(packed: bytes) -> bool:
-    """Whether a packed command has only the cache's budget to be answered: its name is written in lower case."""
-    return packed[packed.index(b"\n", packed.index(b"$")) + 1] > 0x60
 
 
 def _bucket(microseconds: int) -> int:

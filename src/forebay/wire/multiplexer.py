@@ -12,8 +12,8 @@ from ..forks import renew_after_fork
 from .address import Address
 from .dialling import connected
 from .handshake import Role
+from .hurry import hurry_of, patience_of
 from .lanes import Lanes
-from .latency import in_a_hurry
 from .link import Link
 from .node import Asked, Setup
 from .node_base import PROBE_TIMEOUT, NodeBase
@@ -61,8 +61,7 @@ class Multiplexer(NodeBase):
             link = self._links.get(asyncio.get_running_loop())
             if link is not None and link.ready:
                 return link.send(packed)
-            if in_a_hurry(packed):
-                timeout = self._settings.hurry
+            timeout = patience_of(hurry_of(packed), self._settings)
         return self._send_when_ready(lambda link: link.send(packed), len(packed), timeout)
 
     async def send_many(self, packed: Sequence[bytes], timeout: float | None = None) -> list[Reply]:

@@ -19,7 +19,8 @@ from .address import Address
 from .combiner import Combiner
 from .connection import Connection
 from .handshake import Role
-from .latency import in_a_hurry, name_in
+from .hurry import HURRIES, PATIENT, hurry_of, patience_of
+from .latency import name_in
 from .listening import BlockingStream
 from .node import Setup
 from .node_base import PROBE_TIMEOUT, NodeBase
@@ -54,10 +55,13 @@ class Pool(NodeBase):
         self._changed = threading.Condition()
         self._waiting = 0
         self._open = 0
-        turns, limit, budget = min(_TURNS, self._settings.pool_size), self._settings.read_timeout, self._settings.hurry
-        self._combiner = Combiner(self._one, self._many, turns, limit)
-        soon = partial(self._one, limit=budget), partial(self._many_soon, limit=budget)
-        self._hurried = Combiner(*soon, turns, budget)  # apart, so that nobody else is torn away with those in a hurry
+        turns = min(_TURNS, self._settings.pool_size)
+        # By hurry, apart, so that nobody else is torn away with those who have less time.
+        self._patience = {hurry: patience_of(hurry, self._settings) for hurry in (PATIENT, *HURRIES)}
+        self._combiners = {PATIENT: Combiner(self._one, self._many, turns, self._patience[PATIENT])}
+        for hurry in HURRIES:
+            limit = self._patience[hurry]
+            self._combiners[hurry] = Combiner(partial(self._one, limit=limit), partial(self._many_soon, limit=limit), turns, limit)
 
     async def send(self, packed: bytes, timeout: float | None = None) -> Reply:
         """Send one command and return its reply.
@@ -69,11 +73,11 @@ class Pool(NodeBase):
         if timeout is not None:
             reply = self._many([packed], timeout)[0]
         elif len(packed) > _LARGE or packed in self._large:
-            reply = self._one(packed, self._settings.hurry if in_a_hurry(packed) else None)
+            reply = self._one(packed, self._patience[hurry_of(packed)])
             if isinstance(reply, bytes | None) and len(reply or b"") <= _LARGE:
                 self._large.discard(packed)
         else:
-            reply = (self._hurried if in_a_hurry(packed) else self._combiner).call(packed)
+            reply = self._combiners[hurry_of(packed)].call(packed)
             if type(reply) is bytes and len(reply) > _LARGE:
                 self._remember_large(packed)
         if isinstance(reply, ServerError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Collection
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..errors import DeadlineExceeded, ProtocolViolation
 from ..settings import Settings
 from .deadlines import Deadlines
-from .latency import in_a_hurry
+from .hurry import HURRIES, hurry_of, patience_of, variable_of
 from .resilience import Breaker
 from .session import Slot
 
@@ -33,6 +34,8 @@ class Watch:
         self._settings = settings
         self._breaker = breaker
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._patience = {hurry: patience_of(hurry, settings) for hurry in HURRIES}
+        self._release = {hurry: partial(self._hurry, hurry) for hurry in HURRIES}
 
     def begin(self) -> None:
         """Ask for signs of life from now on, whenever the connection is idle."""
@@ -42,7 +45,8 @@ class Watch:
         """Something is awaited: look after it when it falls due."""
         self.looking = True
         self._timers["look"] = self._loop.call_later(self._deadlines.timeout, self._look)
-        self._timers["hurry"] = self._loop.call_later(self._settings.hurry, self._hurry)
+        for hurry in HURRIES:
+            self._timers[f"hurry {hurry}"] = self._loop.call_later(self._patience[hurry], self._release[hurry])
 
     def write_blocked(self) -> None:
         """The server takes no bytes: give it a while."""
@@ -73,24 +77,26 @@ class Watch:
         look = self._deadlines.next_look()
         if look is None:
             self.looking = False
-            self._timers["hurry"].cancel()
+            for hurry in HURRIES:
+                self._timers[f"hurry {hurry}"].cancel()
         else:
             self._timers["look"] = self._loop.call_at(look, self._look)
 
-    def _hurry(self) -> None:
-        """Release those who are in a hurry. It is one failure of the node, however many wait."""
-        budget = self._settings.hurry
+    def _hurry(self, hurry: int) -> None:
+        """Release those who are in such a *hurry*. It is one failure of the node, however many wait."""
+        patience = self._patience[hurry]
         now = self._loop.time()
-        before, commands = self._deadlines.impatient(now, budget)
-        reason = f"{self._link.address} did not answer within the cache's budget of {budget:g} s (REDIS_CACHE_BUDGET)"
+        before, commands = self._deadlines.impatient(now, patience, hurry)
+        reason = f"{self._link.address} did not answer within {patience:g} s ({variable_of(hurry)})"
         late = False
         for command, slot in zip(commands, islice(self._slots, before, before + len(commands)), strict=True):
-            if in_a_hurry(command) and not slot.done():
+            if hurry_of(command) == hurry and not slot.done():
                 late = True
                 slot.set_exception(DeadlineExceeded(reason))
         if late and self._breaker.failed(DeadlineExceeded(reason)):
             self._link.renew_ready()
-        self._timers["hurry"] = self._loop.call_at(self._deadlines.next_impatient(now, budget), self._hurry)
+        due = self._deadlines.next_impatient(now, patience, hurry)
+        self._timers[f"hurry {hurry}"] = self._loop.call_at(due, self._release[hurry])
 
     def _ping(self) -> None:
         """Ask an idle connection for a sign of life. One that gives none is silent, and given up as such."""
