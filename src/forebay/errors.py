@@ -144,13 +144,17 @@ class TooManySessions(ForebayError):
 
 
 class RateLimited(ForebayError):
-    """A limit is reached, and there is no room in time. ``verdict`` says when there is. The middleware answers 429."""
+    """A limit is reached, and there is no room in time; there is in ``retry_after`` seconds. The middleware answers 429.
+
+    ``verdict`` is the `forebay.Verdict` about it; None if it was a slot that was wanted.
+    """
 
     status_code = 429
 
-    def __init__(self, message: str, verdict: Any = None) -> None:
-        super().__init__(message, verdict)
-        self.verdict = verdict  #: a `forebay.Verdict`; None for slots
+    def __init__(self, message: str, verdict: Any = None, retry_after: float | None = None) -> None:
+        super().__init__(message, verdict, retry_after)
+        self.verdict = verdict
+        self.retry_after: float = verdict.retry_after if retry_after is None and verdict is not None else retry_after or 1.0
 
     def __str__(self) -> str:
         return str(self.args[0])

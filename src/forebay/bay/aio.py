@@ -137,7 +137,7 @@ class AsyncForebay(AsyncCommands, Bay["AioPort"]):
         """
         from ..ratelimit.together import hit_all
 
-        return await hit_all(self.port, asks, splits=self._all_limits().splits)
+        return await hit_all(self.port, asks)
 
     async def connect(self) -> Self:
         """Connect and ping the server, and return the bay. With ``required=False`` an absent server is no error.

@@ -94,7 +94,7 @@ class Forebay(Commands, Bay["BlockingPort"]):
     def hit_all(self, asks: Iterable[tuple[Limiter, Key] | tuple[Limiter, Key, int]]) -> Decision:
         from ..ratelimit.together import hit_all
 
-        return complete(hit_all(self.port, asks, splits=self._all_limits().splits))
+        return complete(hit_all(self.port, asks))
 
     def connect(self) -> Self:
         try:

@@ -47,8 +47,10 @@ class LimiterCore:
         listener: RefusalListener | None,
         *,
         remembers: bool,
+        splits: bool,
     ) -> None:
         self.port = port
+        self.splits = splits  #: keys are spread over a cluster
         self.options = options
         self.name = options.name
         self.reporter = reporter

@@ -24,7 +24,7 @@ class Limits:
         self._port = port
         self._prefix = prefix
         self._reporter = reporter
-        self.splits = splits
+        self._splits = splits
         self._tallies: dict[str, LimitTally] = {}
         # A cluster's nodes would each need a connection of their own: threads ask them for every refusal.
         self._remembers = port.tells and (awaits or not splits)
@@ -34,7 +34,7 @@ class Limits:
         """Return a limiter. Raises as `Options`."""
         read = Options(name, rate, options)
         tally = self._tallies.setdefault(read.name, LimitTally())
-        return kind(self._port, self._prefix, self._reporter, tally, read, self._listener, remembers=self._remembers)
+        return kind(self._port, self._prefix, self._reporter, tally, read, self._listener, remembers=self._remembers, splits=self._splits)
 
     def stats(self) -> dict[str, LimitStats]:
         """Return the counts of each limiter, by name."""

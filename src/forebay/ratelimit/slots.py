@@ -154,7 +154,8 @@ class Slots:
     def _full(self, next_end: int) -> RateLimited:
         return RateLimited(
             f"limit {self._policy!r}: all {self._most} slots are taken, and none came free in time; "
-            f"unless it is given back before, the next one is free in {next_end / _SECOND:.3g} s"
+            f"unless it is given back before, the next one is free in {next_end / _SECOND:.3g} s",
+            retry_after=next_end / _SECOND,
         )
 
     def __repr__(self) -> str:

@@ -22,7 +22,7 @@ __all__ = ["hit_all"]
 _FORM: Final = "give (limiter, key) or (limiter, key, cost) for each"
 
 
-async def hit_all(port: Port, wanted: Iterable[Sequence[Any]], *, splits: bool) -> Decision:
+async def hit_all(port: Port, wanted: Iterable[Sequence[Any]]) -> Decision:
     """Charge every cost to its key, if all limiters let theirs through; else charge nothing.
 
     Raises:
@@ -50,7 +50,7 @@ async def hit_all(port: Port, wanted: Iterable[Sequence[Any]], *, splits: bool) 
     refusals = tuple(verdict for verdict in known if verdict is not None)
     if refusals:
         return Decision(refusals)
-    verdicts |= await _decided(port, asks, splits=splits)
+    verdicts |= await _decided(port, asks)
     return Decision(tuple(verdicts[place] for place in places))
 
 
@@ -65,12 +65,12 @@ def _read(port: Port, given: Sequence[Any]) -> tuple[LimiterCore, Key, int]:
     return limiter, given[1], given[2] if len(given) == 3 else 1
 
 
-async def _decided(port: Port, asks: dict[tuple[str, str], Ask], *, splits: bool) -> dict[tuple[str, str], Verdict]:
+async def _decided(port: Port, asks: dict[tuple[str, str], Ask]) -> dict[tuple[str, str], Verdict]:
     verdicts: dict[tuple[str, str], Verdict] = {}
     charged: list[tuple[Ask, int]] = []
     groups: dict[int, list[tuple[tuple[str, str], Ask]]] = {}
     for place, question in asks.items():
-        groups.setdefault(slot_of(question.names[0]) if splits else 0, []).append((place, question))
+        groups.setdefault(slot_of(question.names[0]) if question.limiter.splits else 0, []).append((place, question))
     try:
         for group in groups.values():
             if all(verdict.allowed for verdict in verdicts.values()):

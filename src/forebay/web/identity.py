@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from ..errors import SettingsError
 
-__all__ = ["Identity", "by_address", "by_header", "by_user", "client_address", "first_of", "trusted_networks"]
+__all__ = ["Identity", "by_address", "by_header", "by_user", "client_address", "first_of", "needs_session", "trusted_networks"]
 
 Scope = Mapping[str, Any]
 Identity = Callable[[Scope], str | None]
@@ -125,10 +125,19 @@ def by_header(name: str, *, prefix: str = "") -> Identity:
 
 
 def by_user(scope: Scope) -> str | None:
-    """Tell users apart who are logged in with a session that was loaded before."""
+    """Tell users apart who are logged in with a session; `LimitMiddleware` loads it before."""
     session = getattr(scope.get("session"), "loaded", None)
     user = None if session is None else session.user_id
     return None if user is None else f"user:{user}"
+
+
+_OF_SESSIONS: Final = "_forebay_needs_session"
+setattr(by_user, _OF_SESSIONS, True)
+
+
+def needs_session(identity: Identity) -> bool:
+    """Whether *identity* can tell only once the session was loaded."""
+    return bool(getattr(identity, _OF_SESSIONS, False))
 
 
 def first_of(*identities: Identity) -> Identity:
@@ -137,6 +146,7 @@ def first_of(*identities: Identity) -> Identity:
     def first(scope: Scope) -> str | None:
         return next((found for identity in identities if (found := identity(scope)) is not None), None)
 
+    setattr(first, _OF_SESSIONS, any(map(needs_session, identities)))
     return first
 
 

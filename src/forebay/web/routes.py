@@ -10,10 +10,12 @@ from typing import Any, Final
 
 from starlette.routing import BaseRoute, Host, Match, Mount
 
-__all__ = ["NOWHERE", "method_of", "routes_of", "template_of"]
+__all__ = ["NOWHERE", "method_of", "routes_of", "template_of", "templates_of"]
 
 NOWHERE: Final = "(no route)"
 _INSIDE: Final = "/*"  # of something mounted that shows no routes
+
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"})
 
 Scope = MutableMapping[str, Any]
 
@@ -48,7 +50,7 @@ def template_of(routes: Iterable[Any], scope: Scope) -> str:
             if template == NOWHERE:
                 continue
         else:
-            template = str(getattr(whole, "path", None) or f"({type(whole).__name__})")  # a kind of which nothing is known is one place
+            template = _template(whole)
         if match is Match.FULL:
             return template
         if partial is None:  # another method, which is answered 405, or taken by a later route
@@ -56,9 +58,30 @@ def template_of(routes: Iterable[Any], scope: Scope) -> str:
     return NOWHERE if partial is None else partial
 
 
+def templates_of(routes: Iterable[Any]) -> set[str]:
+    """Return every template that `template_of` may name for *routes*, save `NOWHERE`."""
+    found: set[str] = set()
+    for route in routes:
+        whole = getattr(route, "starlette_route", None) or route
+        included = getattr(route, "effective_route_contexts", None)
+        if isinstance(whole, Mount | Host):
+            base = whole.path if isinstance(whole, Mount) else whole.host
+            inner = routes_of(whole.app)
+            found |= {f"{base}{within}" for within in (_INSIDE, *(templates_of(inner) if inner is not None else ()))}
+        elif included is not None:
+            found |= templates_of(included())
+        else:
+            found.add(_template(whole))
+    return found
+
+
 def method_of(scope: Scope) -> str:
-    """Return the method as limits count it: what asks for the head of an answer asks for the answer."""
+    """Return the method as limits count it: what asks for the head of an answer asks for the answer, and invented ones are one."""
     if scope["type"] == "websocket":
         return "WEBSOCKET"
     method = str(scope["method"])
-    return "GET" if method == "HEAD" else method
+    return "GET" if method == "HEAD" else method if method in _METHODS else "OTHER"
+
+
+def _template(route: Any) -> str:
+    return str(getattr(route, "path", None) or f"({type(route).__name__})")  # a kind of which nothing is known is one place
