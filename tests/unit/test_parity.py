@@ -4,9 +4,29 @@ import inspect
 
 import pytest
 
-from forebay import AsyncCache, AsyncForebay, AsyncSessions, AsyncSubscription, AsyncTokens, Cache, Forebay, Sessions, Subscription, Tokens
+from forebay import (
+    AsyncCache,
+    AsyncForebay,
+    AsyncLimiter,
+    AsyncSessions,
+    AsyncSubscription,
+    AsyncTokens,
+    Cache,
+    Forebay,
+    Limiter,
+    Sessions,
+    Subscription,
+    Tokens,
+)
 
-PAIRS = [(AsyncForebay, Forebay), (AsyncCache, Cache), (AsyncSessions, Sessions), (AsyncSubscription, Subscription), (AsyncTokens, Tokens)]
+PAIRS = [
+    (AsyncForebay, Forebay),
+    (AsyncCache, Cache),
+    (AsyncSessions, Sessions),
+    (AsyncSubscription, Subscription),
+    (AsyncTokens, Tokens),
+    (AsyncLimiter, Limiter),
+]
 ONLY_ASYNC = {"aclose"}  # contextlib.aclosing looks for this name
 
 

@@ -12,6 +12,7 @@ from .cache import cache_commands
 from .ending import guarded
 from .entries import explain_entry, get, keys, ttl
 from .invalidate import invalidate
+from .limit import limit_commands
 from .ping import ping
 from .server import stats
 from .warm import warm
@@ -20,7 +21,7 @@ __all__ = ["app", "run"]
 
 app = typer.Typer(
     name="forebay",
-    help="Look after caches on Redis or Valkey. The server is --url, or what REDIS_URL or REDIS_HOST and its companions name.",
+    help="Look after caches and limits on Redis or Valkey. The server is --url, or what REDIS_URL or REDIS_HOST and its companions name.",
     epilog="Exit codes: 0 all went well, 1 something failed, 2 the call was wrong, 3 the server is away, 130 after Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
@@ -38,6 +39,7 @@ app.command()(guarded(warm))
 app.command()(guarded(stats))
 app.command()(guarded(bench))
 app.add_typer(cache_commands, name="cache")
+app.add_typer(limit_commands, name="limit")
 
 
 def _version(wanted: bool) -> None:

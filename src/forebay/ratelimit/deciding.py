@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,37 +14,17 @@ from ..port.port import Port, Reply
 from ..wire.hurry import DECISION
 from ..wire.resp import Arg
 from .algorithms import Judged
-from .rate import Rate, pack_rates
+from .policy import Policy, Question
+from .rate import Rate
 from .refusals import own_rates_of
 from .scripts import decides
 from .verdict import DecidedBy, Standing, Verdict
 
-if TYPE_CHECKING:
-    from .core import LimiterCore
-
-__all__ = ["Answer", "Ask", "ask", "in_shadow", "limited", "refund", "stand_in", "verdict_of"]
+__all__ = ["Answer", "ask", "in_shadow", "limited", "recalled", "refund", "stand_in", "verdict_of"]
 
 _SECOND: Final = 1_000_000
 _WORTH_REMEMBERING: Final = 0.005  # seconds: a refusal that ends sooner is asked for again
 _CLOSED_FOR: Final = 1.0  # seconds, in the verdict of a limiter that is closed while the server is away
-
-
-class Ask:
-    """What is asked of one limiter about one key."""
-
-    __slots__ = ("cost", "limiter", "names", "rates", "text")
-
-    def __init__(self, limiter: LimiterCore, text: str, rates: tuple[Rate, ...], cost: int) -> None:
-        self.limiter = limiter
-        self.text = text
-        self.rates = rates
-        self.cost = cost
-        self.names = limiter.names.of(text)
-
-    def words(self, mark: int = 0) -> tuple[Arg, ...]:
-        """Return the script's arguments for it."""
-        options = self.limiter.options
-        return options.law, int(options.shadow), self.cost, mark, pack_rates(self.rates)
 
 
 class Answer(Struct, frozen=True):
@@ -54,16 +34,16 @@ class Answer(Struct, frozen=True):
     mark: int
 
 
-async def ask(port: Port, mode: Literal["hit", "peek"], asks: Sequence[Ask], *, counts: bool = True) -> list[Answer]:
+async def ask(port: Port, mode: Literal["hit", "peek"], asks: Sequence[Question], *, counts: bool = True) -> list[Answer]:
     """Decide about *asks*, whose keys share a slot, in one script; and see to what follows from each answer, if it *counts*.
 
     Raises:
         InvalidCost: one could never pass; nothing was charged.
         ForebayError: there is no decision.
     """
-    laws = sorted({each.limiter.options.law for each in asks})
+    laws = sorted({each.policy.options.law for each in asks})
     keys = [name for each in asks for name in each.names]
-    words: list[Arg] = [mode, *(word for each in asks for word in each.words())]
+    words: list[Arg] = [mode, *(word for each in asks for word in _words(each))]
     replies = await decides(*laws).run(port, keys, words, idempotent=mode == "peek", hurry=DECISION)
     for each, reply in zip(asks, replies, strict=True):
         if reply[0] < 0:
@@ -73,38 +53,57 @@ async def ask(port: Port, mode: Literal["hit", "peek"], asks: Sequence[Ask], *, 
     if counts:
         charged = all(each.verdict.allowed for each in answers)
         for question, answer in zip(asks, answers, strict=True):
-            question.limiter.count(answer.verdict, charged=charged)
+            question.policy.count(answer.verdict, charged=charged)
     return answers
 
 
-def too_costly(question: Ask, rates: Sequence[Rate]) -> InvalidCost:
+def _words(question: Question, mark: int = 0) -> tuple[Arg, ...]:
+    options = question.policy.options
+    return options.law, int(options.shadow), question.cost, mark, question.packed_rates
+
+
+def recalled(policy: Policy, found: list[tuple[Rate, Judged]], text: str) -> Verdict:
+    """Return the refusal that follows from what this process remembers."""
+    if len(found) == 1:
+        ((rate, (_, left, retry, reset)),) = found
+        verdict = Verdict(False, rate.limit, left, retry / _SECOND, reset / _SECOND, policy.name, rate, "memory")  # noqa: FBT003
+    else:
+        verdict = verdict_of(policy.name, found, "memory")
+    policy.tally.remembered += 1
+    if policy.options.shadow:
+        verdict = in_shadow(policy, verdict, text)
+    policy.count(verdict)
+    return verdict
+
+
+def too_costly(question: Question, rates: Sequence[Rate]) -> InvalidCost:
     """Return the error for a cost that no burst of *rates* holds."""
     least = min(rate.burst for rate in rates)
-    return InvalidCost(f"a cost of {question.cost} is more than limit {question.limiter.name!r} lets through at once, which is {least}")
+    return InvalidCost(f"a cost of {question.cost} is more than limit {question.policy.name!r} lets through at once, which is {least}")
 
 
-def answer_of(question: Ask, reply: Reply, *, counts: bool) -> Answer:
+def answer_of(question: Question, reply: Reply, *, counts: bool) -> Answer:
     """Return what a *reply* of the script means, and see to what follows from it."""
-    limiter = question.limiter
+    policy = question.policy
     passes, mark, own, *numbers = reply
     rates = question.rates
     if own is not None:
         rates = own_rates_of(own) or rates
         if own == b"!" or len(numbers) != 3 * len(rates):
-            limiter.reporter.report(LimitUnreadable(ValueError("the stored rates are damaged"), limiter.name, question.text))
+            policy.reporter.report(LimitUnreadable(ValueError("the stored rates are damaged"), policy.name, question.text))
             rates = question.rates
     if len(rates) == 1:
         (rate,) = rates
         remaining, retry, reset = numbers
-        verdict = Verdict(passes == 1, rate.limit, remaining, retry / _SECOND, reset / _SECOND, limiter.name, rate)
+        verdict = Verdict(passes == 1, rate.limit, remaining, retry / _SECOND, reset / _SECOND, policy.name, rate)
     else:
         triples = zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
-        verdict = verdict_of(limiter.name, zip(rates, ((retry == 0, left, retry, reset) for left, retry, reset in triples), strict=True))
+        verdict = verdict_of(policy.name, zip(rates, ((retry == 0, left, retry, reset) for left, retry, reset in triples), strict=True))
     if counts and not passes:
         if verdict.retry_after >= _WORTH_REMEMBERING:
-            limiter.remember(question)
-        if limiter.options.shadow:
-            verdict = in_shadow(limiter, verdict, question.text)
+            policy.remember(question)
+        if policy.options.shadow:
+            verdict = in_shadow(policy, verdict, question.text)
     return Answer(verdict, mark)
 
 
@@ -119,37 +118,37 @@ def verdict_of(name: str, found: Iterable[tuple[Rate, Judged]], decided_by: Deci
     )
 
 
-def stand_in(question: Ask, error: ForebayError, *, charging: bool) -> Verdict:
+def stand_in(question: Question, error: ForebayError, *, charging: bool) -> Verdict:
     """Return what ``on_outage`` says, and report that it had to."""
-    limiter = question.limiter
-    options = limiter.options
+    policy = question.policy
+    options = policy.options
     outcome = options.on_outage
-    limiter.reporter.report(LimitUndecided(error, limiter.name, question.text, outcome))
+    policy.reporter.report(LimitUndecided(error, policy.name, question.text, outcome))
     if outcome == "local":
-        verdict = verdict_of(limiter.name, limiter.local(question, charge=charging), "local")
+        verdict = verdict_of(policy.name, policy.local(question, charge=charging), "local")
     else:
         rate = question.rates[0]
         is_open = outcome == "open"
         retry = 0.0 if is_open else _CLOSED_FOR
-        verdict = Verdict(is_open, rate.limit, rate.limit if is_open else 0, retry, retry, limiter.name, rate, outcome)
+        verdict = Verdict(is_open, rate.limit, rate.limit if is_open else 0, retry, retry, policy.name, rate, outcome)
     if not charging:
         return verdict
-    if not verdict.allowed and limiter.options.shadow:
-        verdict = in_shadow(limiter, verdict, question.text)
-    limiter.tally.undecided += 1
-    limiter.count(verdict)
+    if not verdict.allowed and policy.options.shadow:
+        verdict = in_shadow(policy, verdict, question.text)
+    policy.tally.undecided += 1
+    policy.count(verdict)
     return verdict
 
 
-async def refund(port: Port, charged: Iterable[tuple[Ask, int]]) -> None:
+async def refund(port: Port, charged: Iterable[tuple[Question, int]]) -> None:
     """Give back what was charged, by the marks of its answers. What cannot be given back is reported, and is free again with time."""
     for question, mark in charged:
         try:
-            await decides(question.limiter.options.law).run(port, question.names, ("refund", *question.words(mark)))
+            await decides(question.policy.options.law).run(port, question.names, ("refund", *_words(question, mark)))
         except UsageError:
             raise
         except ForebayError as error:
-            question.limiter.reporter.report(RefundFailed(error, question.limiter.name, question.text))
+            question.policy.reporter.report(RefundFailed(error, question.policy.name, question.text))
 
 
 def limited(verdict: Verdict) -> RateLimited:
@@ -159,8 +158,8 @@ def limited(verdict: Verdict) -> RateLimited:
     return RateLimited(f"limit {verdict.policy!r} of {verdict.rate} is reached: there is room in {verdict.retry_after:.3g} s", verdict)
 
 
-def in_shadow(limiter: LimiterCore, verdict: Verdict, text: str) -> Verdict:
+def in_shadow(policy: Policy, verdict: Verdict, text: str) -> Verdict:
     """Return *verdict*, a refusal, as a limiter in shadow mode gives it, and report it."""
-    limiter.reporter.report(LimitShadowed(limited(verdict), limiter.name, text))
-    limiter.tally.shadowed += 1
+    policy.reporter.report(LimitShadowed(limited(verdict), policy.name, text))
+    policy.tally.shadowed += 1
     return replace(verdict, allowed=True, retry_after=0.0, shadowed=True)

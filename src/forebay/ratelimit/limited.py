@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from ..colours import complete
-from ..durations import Duration
+from ..durations import Duration, to_seconds
 from ..keys import Key
 from .core import LimiterCore
 from .deciding import limited
+from .names import text_of
 from .slots import Slot
 from .verdict import Verdict
 
@@ -107,7 +108,12 @@ class SlotCore:
         self._held: list[Slot] = []
 
     async def _take(self) -> Slot:
-        slot = await self._core.take_slot(self._key, self._timeout)
+        policy, text = self._core.policy, text_of(self._key)
+        if policy.is_exempt(self._key):
+            slot = self._core.slots.unlimited(text)
+        else:
+            timeout = None if self._timeout is None else to_seconds(self._timeout)
+            slot = await self._core.slots.take(text, timeout, is_open=policy.options.on_outage != "closed")
         self._held.append(slot)
         return slot
 

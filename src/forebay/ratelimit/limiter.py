@@ -54,7 +54,6 @@ class Limiter:
 
     @property
     def name(self) -> str:
-        """The name of the policy."""
         return self._core.name
 
     def hit(self, key: Key, cost: int = 1) -> Verdict:
@@ -77,6 +76,9 @@ class Limiter:
 
     def rates(self, key: Key) -> tuple[Rate, ...]:
         return complete(self._core.rates(key))
+
+    def own_rates(self, key: Key) -> tuple[Rate, ...] | None:
+        return complete(self._core.own_rates(key))
 
     def limited(self, key: Key | Callable[..., Key], *, timeout: Duration | None = None, cost: int = 1) -> Limited:
         return Limited(self._core, key, timeout, cost)

@@ -9,6 +9,7 @@ from ..port.port import Port
 from .core import LimiterCore
 from .listening import RefusalListener
 from .options import LimitOptions, Options
+from .policy import Policy
 from .rate import RateLike
 from .tally import LimitStats, LimitTally
 
@@ -34,7 +35,8 @@ class Limits:
         """Return a limiter. Raises as `Options`."""
         read = Options(name, rate, options)
         tally = self._tallies.setdefault(read.name, LimitTally())
-        return kind(self._port, self._prefix, self._reporter, tally, read, self._listener, remembers=self._remembers, splits=self._splits)
+        shared = (self._port, self._prefix, self._reporter, tally, read, self._listener)
+        return kind(Policy(*shared, remembers=self._remembers, splits=self._splits))
 
     def stats(self) -> dict[str, LimitStats]:
         """Return the counts of each limiter, by name."""

@@ -10,10 +10,10 @@ from ..errors import InvalidKey
 from ..keys import Key
 from .scripts import Law
 
-__all__ = ["LimitNames", "text_of"]
+__all__ = ["LONGEST", "LimitNames", "text_of"]
 
 _SUFFIX: Final[dict[Law, str]] = {"gcra": "", "fixed_window": ":fixed", "sliding_window": ":window", "sliding_log": ":log"}
-_LONGEST: Final = 256  # characters of a key that this process keeps; of a longer one it keeps the digest
+LONGEST: Final = 256  # characters of a key that this process keeps; of a longer one it keeps the digest
 
 
 def text_of(key: Key) -> str:
@@ -27,7 +27,7 @@ def text_of(key: Key) -> str:
     text = str.__str__(key) if isinstance(key, str) else str(int(key)) if isinstance(key, int) else str(key)
     if not text:
         raise InvalidKey("a key must not be empty: it says who is limited; for one limit of all use a word, such as 'everybody'")
-    return text if len(text) <= _LONGEST else f"#{_digest(text, b'', 32)}"
+    return text if len(text) <= LONGEST else f"#{_digest(text, b'', 32)}"
 
 
 class LimitNames:

@@ -13,8 +13,8 @@ __all__ = ["LAWS", "OWN_RATES", "Law", "decides", "slots"]
 Law = Literal["gcra", "fixed_window", "sliding_window", "sliding_log"]
 LAWS: Final[tuple[Law, ...]] = get_args(Law)
 
-# KEYS: state, the key's own rates. ARGV: those, or "" to remove them; milliseconds. Setting the lifetime of the state anew, to what it
-# is, tells whoever remembers a refusal.
+# KEYS[1]: state, KEYS[2]: the key's own rates. ARGV: those, or "" to remove them; milliseconds. Setting the lifetime of the state
+# anew, to what it is, tells whoever remembers a refusal.
 OWN_RATES: Final = Script(
     """
 local had = redis.call('EXISTS', KEYS[2])

@@ -66,7 +66,7 @@ class Slots:
         self._most = most
         self._lease_us = lease_us
 
-    async def take(self, key: str, timeout: float | None, is_open: bool) -> Slot:
+    async def take(self, key: str, timeout: float | None, *, is_open: bool) -> Slot:
         """Return a slot; wait for one for at most *timeout* seconds (None: as long as it takes).
 
         With the server away *is_open* says whether one is let in without a slot.
@@ -97,7 +97,7 @@ class Slots:
         except ForebayError as error:
             if isinstance(error, OutcomeUnknown):
                 self._port.background(self._give_quietly(slot))
-            return self._undecided(slot, error, is_open)
+            return self._undecided(slot, error, is_open=is_open)
         except BaseException:  # the caller leaves, and may have been given a slot that it does not know of
             self._port.background(self._give_quietly(slot))
             raise
@@ -145,7 +145,7 @@ class Slots:
         with suppress(ForebayError):  # the lease ends by itself
             await self._run("give", slot)
 
-    def _undecided(self, slot: Slot, error: ForebayError, is_open: bool) -> Slot:
+    def _undecided(self, slot: Slot, error: ForebayError, *, is_open: bool) -> Slot:
         self._reporter.report(LimitUndecided(error, self._policy, slot.key, "open" if is_open else "closed"))
         if not is_open:
             raise RateLimited(f"limit {self._policy!r} cannot be checked, and is closed until it can be") from error

@@ -83,14 +83,14 @@ class Stock:
             held.promise = self._promise()
             return Refill(held.promise, mine=True)
 
-    def put(self, key: str, verdict: Verdict) -> None:
+    def put(self, key: str, verdict: Verdict, promise: Promise[None]) -> None:
         """Keep the units that were charged, if *verdict* says so; else leave the key alone for a while."""
         if not verdict.allowed:
             self.dry(key, min(verdict.retry_after, self._lasting))
             return
         with self._lock:
             held = self._held.get(key)
-            if held is None or held.promise is None:  # dropped meanwhile: a reset is not to be outlived
+            if held is None or held.promise is not promise:  # dropped meanwhile: a reset is not to be outlived
                 return
             now = monotonic()
             held.units = self.size + (held.units if now < held.until else 0)
@@ -103,22 +103,20 @@ class Stock:
             if held is not None:
                 held.dry_until = max(monotonic() + seconds, held.dry_until)
 
-    def refilled(self, key: str) -> None:
-        """Let those go on who wait."""
+    def refilled(self, key: str, promise: Promise[None]) -> None:
+        """Let those go on who wait for *promise*, whether or not there is more now."""
         with self._lock:
             held = self._held.get(key)
-            promise = None if held is None else held.promise
-            if held is not None:
+            if held is not None and held.promise is promise:
                 held.promise = None
-        if promise is not None:
-            promise.keep(None)
+        promise.keep(None)
 
     def drop(self, key: str) -> None:
         """Forget the units of *key*, and those that are being charged."""
         with self._lock:
             held = self._held.pop(key, None)
         if held is not None and held.promise is not None:
-            held.promise.keep(None)
+            held.promise.keep(None)  # who wait look again
 
     def _prune(self, now: float) -> None:
         for key in [key for key, held in self._held.items() if held.promise is None and now >= max(held.until, held.dry_until)]:

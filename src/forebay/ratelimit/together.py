@@ -13,8 +13,9 @@ from ..errors import ForebayError, InvalidCommand, UsageError
 from ..keys import Key
 from ..port.port import Port
 from ..wire.slots import slot_of
-from .core import LimiterCore
-from .deciding import Ask, ask, refund, stand_in
+from .core import LimiterCore, asked
+from .deciding import ask, recalled, refund, stand_in
+from .policy import Question
 from .verdict import Decision, Verdict
 
 __all__ = ["hit_all"]
@@ -32,24 +33,27 @@ async def hit_all(port: Port, wanted: Iterable[Sequence[Any]]) -> Decision:
     if not listed:
         raise InvalidCommand(f"hit_all was given nothing: {_FORM}")
     verdicts: dict[tuple[str, str], Verdict] = {}
-    asks: dict[tuple[str, str], Ask] = {}
+    asks: dict[tuple[str, str], Question] = {}
     places = []
     for limiter, key, cost in listed:
-        question = limiter.question(key, cost)
+        question = asked(limiter, key, cost)
         place = limiter.name, question.text
         places.append(place)
-        if limiter.is_exempt(key):
-            verdicts[place] = limiter.exempted(question.rates)
+        if limiter.policy.is_exempt(key):
+            verdicts[place] = limiter.policy.exempted(question.rates)
         elif place not in asks:
             asks[place] = question
-        elif asks[place].limiter is limiter:
+        elif asks[place].policy is limiter.policy:
             asks[place].cost += cost  # one key, asked for twice
         else:
             raise UsageError(f"two limiters are called {limiter.name!r}, and would decide about one key at once: name them apart")
-    known = [each.limiter.remembered(each.text, each.rates, each.cost) for each in asks.values() if not each.limiter.options.shadow]
-    refusals = tuple(verdict for verdict in known if verdict is not None)
+    refusals = []
+    for each in asks.values():
+        found = None if each.policy.options.shadow else each.policy.known(each.text, each.rates, each.cost)
+        if found is not None:
+            refusals.append(recalled(each.policy, found, each.text))
     if refusals:
-        return Decision(refusals)
+        return Decision(tuple(refusals))
     verdicts |= await _decided(port, asks)
     return Decision(tuple(verdicts[place] for place in places))
 
@@ -60,17 +64,17 @@ def _read(port: Port, given: Sequence[Any]) -> tuple[LimiterCore, Key, int]:
     limiter = getattr(given[0], "_core", given[0])  # that of threads has one, that of asyncio is one
     if not isinstance(limiter, LimiterCore):
         raise InvalidCommand(f"hit_all cannot ask {given[0]!r}: {_FORM}")
-    if limiter.port is not port:
+    if limiter.policy.port is not port:
         raise UsageError(f"limiter {limiter.name!r} is of another bay: what one script decides has one server")
     return limiter, given[1], given[2] if len(given) == 3 else 1
 
 
-async def _decided(port: Port, asks: dict[tuple[str, str], Ask]) -> dict[tuple[str, str], Verdict]:
+async def _decided(port: Port, asks: dict[tuple[str, str], Question]) -> dict[tuple[str, str], Verdict]:
     verdicts: dict[tuple[str, str], Verdict] = {}
-    charged: list[tuple[Ask, int]] = []
-    groups: dict[int, list[tuple[tuple[str, str], Ask]]] = {}
+    charged: list[tuple[Question, int]] = []
+    groups: dict[int, list[tuple[tuple[str, str], Question]]] = {}
     for place, question in asks.items():
-        groups.setdefault(slot_of(question.names[0]) if question.limiter.splits else 0, []).append((place, question))
+        groups.setdefault(slot_of(question.names[0]) if question.policy.splits else 0, []).append((place, question))
     try:
         for group in groups.values():
             if all(verdict.allowed for verdict in verdicts.values()):
@@ -83,14 +87,14 @@ async def _decided(port: Port, asks: dict[tuple[str, str], Ask]) -> dict[tuple[s
         raise
     if charged and not all(verdict.allowed for verdict in verdicts.values()):
         for question, _ in charged:
-            question.limiter.tally.allowed -= 1
+            question.policy.tally.allowed -= 1
         await refund(port, charged)
     return verdicts
 
 
 async def _decided_group(
-    port: Port, group: Sequence[tuple[tuple[str, str], Ask]], verdicts: dict[tuple[str, str], Verdict]
-) -> list[tuple[Ask, int]]:
+    port: Port, group: Sequence[tuple[tuple[str, str], Question]], verdicts: dict[tuple[str, str], Verdict]
+) -> list[tuple[Question, int]]:
     """Put the verdicts of one slot to the others; return what was charged, by which it can be given back."""
     try:
         answers = await ask(port, "hit", [question for _, question in group])
@@ -105,7 +109,7 @@ async def _decided_group(
     return [(question, answer.mark) for (_, question), answer in zip(group, answers, strict=True) if not answer.verdict.shadowed]
 
 
-async def _looked_at(port: Port, group: Sequence[tuple[tuple[str, str], Ask]]) -> dict[tuple[str, str], Verdict]:
+async def _looked_at(port: Port, group: Sequence[tuple[tuple[str, str], Question]]) -> dict[tuple[str, str], Verdict]:
     """Look where keys stand that need not be charged any more: another slot has refused."""
     try:
         answers = await ask(port, "peek", [question for _, question in group])

@@ -1,7 +1,8 @@
 """A clock that a test moves: the clock of a server cannot be, so everything under a bay's prefix grows older instead.
 
-Lifetimes are shortened, and the times that entries and sessions hold are set back; what has no time left is removed. Versions
-of tags and the rolls of near tiers are left as they are: they may live longer than what they are for, never shorter.
+Lifetimes are shortened, and the times that entries, sessions and limits hold are set back; what has no time left is removed. Windows
+of limits, which begin with the server's clock, are set back by as many as have begun meanwhile. Versions of tags and the rolls of near
+tiers are left as they are: they may live longer than what they are for, never shorter.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from ..port.scripts import Script
 __all__ = ["AsyncMovedClock", "MovedClock", "moved_clock"]
 
 _BATCH: Final = 500
+_ROOMS: Final = {b"session:": "session", b"token:{": "session", b"token:revoked:#part:": "session", b"limit:{": "limit"}
 _AGELESS: Final = re.compile(rb"(?:^#|:#)(?:tag:|clock$|version$|near:|call:|answers:)")
 
-# KEYS[n]: a name; ARGV[1]: milliseconds; ARGV[n + 1]: "1" if it is of sessions or tokens.
+# KEYS[n]: a name; ARGV[1]: milliseconds, ARGV[2]: milliseconds before these; ARGV[n + 2]: "session" (also of tokens), "limit" or "cache".
 _AGE: Final = Script(
     """
 local by = tonumber(ARGV[1])
@@ -51,14 +53,37 @@ local function index(key)
   local members = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
   for at = 1, #members, 2 do redis.call('ZADD', key, 'XX', earlier(members[at + 1]), members[at]) end
 end
-for at = 1, #ARGV - 1 do
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2] + ARGV[2] * 1000
+local us = by * 1000
+local function fewer(text, from)  -- the times of a limit: of GCRA one that goes on, of windows where they begin
+  local function begun(period) return math.floor((now + us) / period) - math.floor(now / period) end
+  return (string.gsub(text, '[^,]+', function(one)
+    local numbers = {}
+    for number in string.gmatch(one, '%d+') do numbers[#numbers + 1] = number end
+    local earlier_by = from == 3 and us or begun(numbers[1]) * numbers[1]
+    numbers[from] = string.format('%.0f', math.max(0, numbers[from] - earlier_by))
+    return table.concat(numbers, ':')
+  end))
+end
+local function limit(key, kind)
+  if kind == 'zset' then
+    local members = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    for at = 1, #members, 2 do redis.call('ZADD', key, 'XX', string.format('%.0f', members[at + 1] - us), members[at]) end
+  elseif not string.match(key, ':rates$') and not string.match(key, ':turn$') then
+    local windows = string.match(key, ':fixed$') or string.match(key, ':window$')
+    redis.call('SET', key, fewer(redis.call('GET', key), windows and 2 or 3), 'KEEPTTL')
+  end
+end
+for at = 1, #ARGV - 2 do
   local key = KEYS[at]
   local left = redis.call('PTTL', key)
   if left >= 0 and left <= by then
     redis.call('UNLINK', key)
   else
-    local kind, sessions = redis.call('TYPE', key).ok, ARGV[at + 1] == '1'
-    if kind == 'string' and not sessions then entry(key) end
+    local kind, sessions = redis.call('TYPE', key).ok, ARGV[at + 2] == 'session'
+    if ARGV[at + 2] == 'limit' then limit(key, kind) end
+    if kind == 'string' and ARGV[at + 2] == 'cache' then entry(key) end
     if kind == 'hash' and sessions then session(key) end
     if kind == 'zset' and sessions then index(key) end
     if left > by then redis.call('PEXPIRE', key, string.format('%.0f', left - by)) end
@@ -96,14 +121,14 @@ class AsyncMovedClock:
         step = to_ms(by)
         aged: set[bytes] = set()  # a scan may return a name again
         cursor = b"0"
-        rooms = tuple(self._prefix + room for room in (b"session:", b"token:{", b"token:revoked:#part:"))
+        rooms = {self._prefix + head: room for head, room in _ROOMS.items()}
         try:
             while True:
                 cursor, found = await self._port.execute("SCAN", cursor, "MATCH", _exactly(self._prefix) + b"*", "COUNT", _BATCH)
                 names = [name for name in dict.fromkeys(found) if name not in aged and not _AGELESS.search(name[len(self._prefix) :])]
                 if names:
-                    of_sessions = [name.startswith(rooms) for name in names]
-                    await _AGE.run(self._port, names, [step, *map(int, of_sessions)])
+                    kinds = [next((room for head, room in rooms.items() if name.startswith(head)), "cache") for name in names]
+                    await _AGE.run(self._port, names, [step, self._moved, *kinds])
                     aged.update(names)
                 if cursor == b"0":
                     break

@@ -57,7 +57,7 @@ class Limit:
     ) -> None:
         if not isinstance(limiter, LimiterCore):
             raise SettingsError(f"{limiter!r} is no limiter for asyncio: make one with AsyncForebay.limiter")
-        if not limiter.options.rates:
+        if not limiter.policy.options.rates:
             raise SettingsError(f"limiter {limiter.name!r} has no rate, only slots: take them inside, with limiter.slot")
         if unknown not in ("together", "skip"):
             raise SettingsError(f"unknown={unknown!r} is unknown: use 'together' or 'skip'")
@@ -125,7 +125,7 @@ class LimitMiddleware:
             raise SettingsError(f"body={body!r} is unknown: use 'json' or 'problem'")
         self.app = app
         self._limits = [limit if isinstance(limit, Limit) else Limit(limit) for limit in limits]
-        if len({id(limit.limiter.port) for limit in self._limits}) > 1:
+        if len({id(limit.limiter.policy.port) for limit in self._limits}) > 1:
             raise SettingsError("these limits are of several bays: what one decision asks has one server; add a middleware for each bay")
         self._by = by_address() if by is None else by
         self._body: Literal["json", "problem"] = body
@@ -243,7 +243,7 @@ async def decided(asks: Sequence[tuple[LimiterCore, str, int]]) -> Sequence[Verd
     if len(asks) == 1:
         ((limiter, key, cost),) = asks
         return (await limiter.hit(key, cost),)
-    return (await hit_all(asks[0][0].port, asks)).verdicts
+    return (await hit_all(asks[0][0].policy.port, asks)).verdicts
 
 
 def noted(scope: Mapping[str, Any]) -> list[Verdict] | None:

@@ -1,5 +1,5 @@
 -- Decides about all policies, then charges all of them or none. A refused cost is never charged; in shadow a policy refuses nobody.
--- KEYS: for each policy its state, and the key's own rates. ARGV: "hit", "peek" or "refund", then for each policy: law, "1" if it is
+-- KEYS[n]: for each policy its state, and the key's own rates. ARGV: "hit", "peek" or "refund", then for each policy: law, "1" if it is
 -- in shadow, cost, mark, and its rates. Reply for each: 1 (0: refused, -1: the cost is above the burst), mark, the key's own rates
 -- ("!" if they cannot be read), and for each rate: units left, microseconds until it would pass, microseconds until all is free.
 local mode = ARGV[1]

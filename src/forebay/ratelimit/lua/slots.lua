@@ -1,4 +1,4 @@
--- So many at once: a sorted set of tokens by the time at which their lease ends. KEYS: slots, and a text that changes with every slot
+-- So many at once: a sorted set of tokens by the time at which their lease ends. KEYS[1]: slots, KEYS[2]: a text that changes with every slot
 -- that is given back, for those who wait. ARGV: "take", "renew", "give" or "look"; token; how many there are; lease in microseconds.
 -- Reply: 1 if the token has a slot, how many are left, microseconds until the next lease ends, and the text. A member is "token:lease".
 local mode, most, lease = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
