@@ -18,6 +18,7 @@ from ..sessions.options import SessionOptions
 from ..sessions.session import Session
 from ..sessions.sessions import AsyncSessions
 from ..web.fastapi import require_fresh, require_session, session_of
+from .limits import Limits
 from .models import CredentialRow, LoginIn, PasswordIn, User, UserRow
 from .passwords import Passwords
 from .users import Responses, Users
@@ -108,16 +109,20 @@ def same_origin(request: Request) -> None:
         raise HTTPException(403, "this was asked by another site")
 
 
-def accounts_router(accounts: Accounts) -> APIRouter:
-    """Return the routes of `accounts`."""
+def accounts_router(accounts: Accounts, limits: Limits) -> APIRouter:
+    """Return the routes of `accounts`; logins are limited by account."""
     router = APIRouter(tags=["account"], dependencies=[Depends(same_origin)])
     refused: Responses = {401: {"description": "Nobody is logged in, or the password is wrong"}}
 
-    @router.post("/login", summary="Log in: the session gets another id", responses=refused)
+    often: Responses = {429: {"description": "This account, or from this address, was tried too often"}}
+
+    @router.post("/login", summary="Log in: the session gets another id", responses={**refused, **often})
     async def login(request: Request, given: LoginIn) -> JSONResponse:
+        await limits.check_login(request, given.email)
         user_id = await accounts.authenticated(given.email, given.password)
         if user_id is None:
             return JSONResponse({"error": "wrong address or password"}, 401)
+        await limits.logged_in(given.email)
         await session_of(request).login(user_id, remember_me=given.remember_me)
         return JSONResponse({"user_id": user_id})
 

@@ -16,8 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from ..bay import AsyncForebay
 from ..errors import ForebayError, Unavailable
 from ..web.asgi import SessionMiddleware
+from ..web.limits import LimitMiddleware
 from .accounts import SESSIONS, Accounts, accounts_router
 from .database import AWAY, EXAMPLE_PASSWORD, EXAMPLES, cause_of, prepare
+from .limits import Limits
 from .operations import operations_router
 from .pages import pages_router
 from .passwords import Passwords
@@ -30,7 +32,8 @@ logger: Final = logging.getLogger("forebay.demo")
 
 _DESCRIPTION: Final = (
     "Users and posts in a database, with Forebay in front of it. The header `X-Cache` says what the cache did: "
-    "`NEAR` (this process held it), `HIT`, `STALE` or `MISS`; `INVALIDATED` or `INVALIDATION-FAILED`."
+    "`NEAR` (this process held it), `HIT`, `STALE` or `MISS`; `INVALIDATED` or `INVALIDATION-FAILED`. The headers `RateLimit` and "
+    "`RateLimit-Policy` say how often this address may ask for this route; who asks more often is answered 429."
 )
 
 
@@ -53,13 +56,15 @@ def create_app(bay: AsyncForebay, engine: AsyncEngine) -> FastAPI:
     logins = bay.sessions(**SESSIONS)
     users = Users(sessions, bay, logins, passwords)
     accounts = Accounts(sessions, logins, users, passwords)
+    limits = Limits(bay)
     app = FastAPI(title="Forebay's users API", description=_DESCRIPTION, lifespan=lifespan)
     app.include_router(users_router(users))
     app.include_router(posts_router(Posts(sessions, bay, users)))
     app.include_router(operations_router(bay, engine, users))
-    app.include_router(accounts_router(accounts))
-    app.include_router(pages_router(accounts))
-    app.add_middleware(SessionMiddleware, sessions=logins)
+    app.include_router(accounts_router(accounts, limits))
+    app.include_router(pages_router(accounts, limits))
+    app.add_middleware(LimitMiddleware, limits=limits.policies)
+    app.add_middleware(SessionMiddleware, sessions=logins)  # around it, so that both ask in one write
     app.add_exception_handler(RequestValidationError, _refused)
     app.add_exception_handler(Unavailable, _cache_away)
     for away in AWAY:

@@ -74,11 +74,24 @@ class WireNumbers(BaseModel):
     latency: dict[str, dict[str, float]]
 
 
+class LimitNumbers(BaseModel):
+    """What one limit decided since the start."""
+
+    allowed: int
+    refused: int
+    remembered: int
+    leased: int
+    shadowed: int
+    exempt: int
+    undecided: int
+
+
 class Numbers(BaseModel):
     """``bay.stats()``, with the hit rate of each namespace."""
 
     wire: WireNumbers
     caches: dict[str, CacheNumbers]
+    limits: dict[str, LimitNumbers]
     reported: dict[str, int]
 
 
@@ -116,12 +129,13 @@ def operations_router(bay: AsyncForebay, engine: AsyncEngine, users: Users) -> A
             latency_ms=Latency(database=database, cache=cache),
         )
 
-    @router.get("/stats", summary="Hits, misses and hit rate of each namespace, and the state of the connections")
+    @router.get("/stats", summary="Hits, misses and hit rate of each namespace, what each limit decided, and the state of the connections")
     async def stats() -> Numbers:
         numbers = bay.stats()
         return Numbers(
             wire=WireNumbers(**to_builtins(numbers.wire)),
             caches={name: CacheNumbers(**asdict(tally), hit_rate=tally.hit_rate) for name, tally in numbers.caches.items()},
+            limits={name: LimitNumbers(**asdict(tally)) for name, tally in numbers.limits.items()},
             reported=numbers.reported,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import Annotated, Final
 
@@ -11,6 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from ..sessions.session import Session
 from ..web.fastapi import current_session, session_of
 from .accounts import Accounts, Device, Me, same_origin
+from .limits import Limits
 from .stylesheet import STYLE
 
 __all__ = ["pages_router"]
@@ -27,7 +29,7 @@ _Current = Annotated[Session, Depends(current_session)]
 _Field = Annotated[str, Form(max_length=1000)]
 
 
-def pages_router(accounts: Accounts) -> APIRouter:
+def pages_router(accounts: Accounts, limits: Limits) -> APIRouter:
     """Return the routes of the page."""
     router = APIRouter(include_in_schema=False, dependencies=[Depends(same_origin)])
 
@@ -48,10 +50,18 @@ def pages_router(accounts: Accounts) -> APIRouter:
         request: Request, session: _Current, email: _Field, password: _Field, csrf: _Field = "", remember: _Field = ""
     ) -> Response:
         _check(session, csrf)
+        tried = await limits.try_login(email)
+        if not tried.allowed:
+            wait = math.ceil(tried.retry_after)
+            session.flash(f"This account was tried too often. There is another try in {wait} seconds.", "error")
+            page = _page("Log in", session, _LOGIN.format(csrf=_csrf(session)), 429)
+            page.headers["Retry-After"] = str(wait)
+            return page
         user_id = await accounts.authenticated(email, password)
         if user_id is None:
             session.flash("Wrong address or password.", "error")
         else:
+            await limits.logged_in(email)
             new = await session_of(request).login(user_id, remember_me=bool(remember))
             new.flash("Welcome.")
         return _back()
@@ -95,9 +105,9 @@ def _csrf(session: Session) -> str:
     return f'<input type="hidden" name="csrf" value="{escape(session.csrf_token)}">'
 
 
-def _page(title: str, session: Session, body: str) -> HTMLResponse:
+def _page(title: str, session: Session, body: str, status: int = 200) -> HTMLResponse:
     flashes = "".join(f'<p class="{escape(category)}" role="status">{escape(str(text))}</p>' for category, text in session.flashes())
-    return HTMLResponse(_PAGE.format(title=escape(title), flashes=flashes, body=body), headers=_HEADERS)
+    return HTMLResponse(_PAGE.format(title=escape(title), flashes=flashes, body=body), status, _HEADERS)
 
 
 def _profile(me: Me, session: Session) -> str:
