@@ -14,6 +14,7 @@ from ..errors import ServerError, Unavailable
 from ..wire.resp import Arg, Reply
 
 if TYPE_CHECKING:
+    from ..wire.gathering import Gatherable
     from ..wire.node import Asked, Stream
     from ..wire.stats import WireStats
     from ..wire.subscription import Message
@@ -93,6 +94,9 @@ class Port(Protocol):
 
         None where that cannot be at this moment. What they raise goes to `read_again`, if it is `Unavailable`.
         """
+
+    def gather(self, script: Gatherable, keys: bytes, key_count: int, words: bytes, word_count: int) -> Awaitable[Reply] | None:
+        """Add a record to the call of a script that all who make it in this tick make together; see `Route.gather`."""
 
     def ahead(self, commands: Sequence[tuple[Arg, ...]]) -> Asked | None:
         """Do as `execute_many`, before anybody waits for it; None where that cannot be."""

@@ -29,6 +29,7 @@ class PortBase(Generic[W]):
         self.again = route.again
         self.track = route.track
         self.pair = route.pair
+        self.gather = route.gather
         self.read_again = route.read_again
         self.tells = route.tells
         self.stream = route.stream

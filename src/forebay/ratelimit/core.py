@@ -11,7 +11,8 @@ from ..durations import Duration, to_ms, to_seconds
 from ..errors import ForebayError, InvalidCost, UsageError
 from ..keys import Key
 from ..port.port import Promise
-from .deciding import ask, limited, recalled, stand_in
+from .asking import again, ask_one, asked_alone
+from .deciding import by_two, decided, limited, recalled, stand_in
 from .line import Line
 from .names import LONGEST, text_of
 from .options import check_rates
@@ -36,6 +37,8 @@ class LimiterCore:
         self.policy = policy
         self.slots = Slots(port, policy.name, policy.names, policy.reporter, options.concurrency or 0, options.slot_lease_us)
         self._port = port
+        self._name = policy.name
+        self._tally = policy.tally
         self._held = policy.held
         self._line = Line(port.promise)
         self._stock = None if options.lease is None else Stock(port.promise, options.lease, options.lease_for)
@@ -56,28 +59,43 @@ class LimiterCore:
             InvalidRate: what ``rate_for`` returned cannot be used.
             UsageError: this limiter has no rate.
         """
+        if self._held:
+            verdict = self.policy.recall(key, cost)
+            if verdict is not None:
+                return verdict
         text = key if type(key) is str and 0 < len(key) <= LONGEST else text_of(key)
         rates = self._rates or self.policy.rates_asked(key)
         if type(cost) is not int or cost < 1:
             raise _no_cost(cost)
+        if self._exempts and self.policy.is_exempt(key):
+            return self.policy.exempted(rates)
         if self._held:
             found = self.policy.known(text, rates, cost)
             if found is not None:
                 return recalled(self.policy, found, text)
-        if self._exempts and self.policy.is_exempt(key):
-            return self.policy.exempted(rates)
-        question = Question(self.policy, text, rates, cost)
         if self._stock is not None:
-            verdict = await self._from_stock(self._stock, question)
+            verdict = await self._from_stock(self._stock, Question(self.policy, text, rates, cost))
             if verdict is not None:
                 return verdict
         try:
-            (answer,) = await ask(self._port, "hit", (question,))
+            try:
+                reply = await ask_one(self._port, self.policy, text, rates, cost)
+            except ForebayError as error:
+                reply = await again(error, self._port, [Question(self.policy, text, rates, cost)])
         except UsageError:
             raise
         except ForebayError as error:
-            return stand_in(question, error, charging=True)
-        return answer.verdict
+            return stand_in(Question(self.policy, text, rates, cost), error, charging=True)
+        if len(reply) == 2:  # there was room, by one rate
+            self._tally.allowed += 1
+            rate = rates[0]
+            return Verdict(True, rate.limit, reply[0], 0.0, reply[1] / 1_000_000, self._name, rate)  # noqa: FBT003
+        if len(reply) == 4:
+            self._tally.allowed += 1
+            return by_two(self._name, rates, reply)
+        verdict = decided(Question(self.policy, text, rates, cost), reply)
+        self.policy.count(verdict)
+        return verdict
 
     async def peek(self, key: Key, cost: int = 1) -> Verdict:
         """Say what `hit` would, and charge nothing. Raises as `hit`."""
@@ -85,12 +103,12 @@ class LimiterCore:
         if self.policy.is_exempt(key):
             return self.policy.exempted(question.rates, counts=False)
         try:
-            (answer,) = await ask(self._port, "peek", (question,))
+            reply = await asked_alone(self._port, "peek", [question])
         except UsageError:
             raise
         except ForebayError as error:
             return stand_in(question, error, charging=False)
-        return answer.verdict
+        return decided(question, reply, counts=False)
 
     async def acquire(self, key: Key, timeout: Duration | None = None, cost: int = 1) -> Verdict:
         """Wait until there is room, then charge *cost*. In one process, who comes first to a key is served first.
@@ -182,7 +200,7 @@ class LimiterCore:
     async def _refill(self, stock: Stock, question: Question, promise: Promise[None]) -> None:
         more = Question(self.policy, question.text, question.rates, stock.size)
         try:
-            (answer,) = await ask(self._port, "hit", (more,), counts=False)
+            verdict = decided(more, await asked_alone(self._port, "hit", [more]), counts=False)
         except InvalidCost:  # rates of its own let less through at once
             stock.dry(question.text, 1.0)
         except UsageError:
@@ -190,7 +208,7 @@ class LimiterCore:
         except ForebayError:  # the caller asks for its own cost, and tells of what happens then
             stock.dry(question.text, 0.0)
         else:
-            stock.put(question.text, answer.verdict, promise)
+            stock.put(question.text, verdict, promise)
 
     async def _set_own(self, text: str, packed: str, ms: int) -> int:
         names = self.policy.names.of(text)
@@ -212,7 +230,8 @@ def asked(limiter: LimiterCore, key: Key, cost: int) -> Question:
     """Return what is to be asked of *limiter* about *key*. Raises as `LimiterCore.hit`."""
     if type(cost) is not int or cost < 1:
         raise _no_cost(cost)
-    return Question(limiter.policy, text_of(key), limiter.policy.rates_asked(key), cost)
+    text = key if type(key) is str and 0 < len(key) <= LONGEST else text_of(key)
+    return Question(limiter.policy, text, limiter.policy.rates_asked(key), cost)
 
 
 def _no_cost(cost: Any) -> InvalidCost:

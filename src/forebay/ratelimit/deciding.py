@@ -1,65 +1,26 @@
-"""From a question to a verdict: one script for any number of limiters and keys of one slot, and what stands in for it without a server."""
+"""From what a script says to a verdict, and what follows from it; and what stands in for it without a server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from ..errors import ForebayError, InvalidCost, RateLimited, UsageError
-from ..events import LimitShadowed, LimitUndecided, LimitUnreadable, RefundFailed
-from ..port.port import Port, Reply
-from ..wire.hurry import DECISION
-from ..wire.resp import Arg
+from ..errors import ForebayError, InvalidCost, RateLimited
+from ..events import LimitShadowed, LimitUndecided, LimitUnreadable
+from ..port.port import Reply
 from .algorithms import Judged
 from .policy import Policy, Question
 from .rate import Rate
 from .refusals import own_rates_of
-from .scripts import decides
 from .verdict import DecidedBy, Standing, Verdict
 
-__all__ = ["Answer", "ask", "in_shadow", "limited", "recalled", "refund", "stand_in", "verdict_of"]
+__all__ = ["by_two", "decided", "in_shadow", "limited", "recalled", "stand_in", "verdict_of"]
 
 _SECOND: Final = 1_000_000
 _WORTH_REMEMBERING: Final = 0.005  # seconds: a refusal that ends sooner is asked for again
 _CLOSED_FOR: Final = 1.0  # seconds, in the verdict of a limiter that is closed while the server is away
-
-
-class Answer(Struct, frozen=True):
-    """What the server said: the verdict, and by what a charge can be given back."""
-
-    verdict: Verdict
-    mark: int
-
-
-async def ask(port: Port, mode: Literal["hit", "peek"], asks: Sequence[Question], *, counts: bool = True) -> list[Answer]:
-    """Decide about *asks*, whose keys share a slot, in one script; and see to what follows from each answer, if it *counts*.
-
-    Raises:
-        InvalidCost: one could never pass; nothing was charged.
-        ForebayError: there is no decision.
-    """
-    laws = sorted({each.policy.options.law for each in asks})
-    keys = [name for each in asks for name in each.names]
-    words: list[Arg] = [mode, *(word for each in asks for word in _words(each))]
-    replies = await decides(*laws).run(port, keys, words, idempotent=mode == "peek", hurry=DECISION)
-    for each, reply in zip(asks, replies, strict=True):
-        if reply[0] < 0:
-            raise too_costly(each, own_rates_of(reply[2]) or each.rates)
-    counts = counts and mode == "hit"
-    answers = [answer_of(each, reply, counts=counts) for each, reply in zip(asks, replies, strict=True)]
-    if counts:
-        charged = all(each.verdict.allowed for each in answers)
-        for question, answer in zip(asks, answers, strict=True):
-            question.policy.count(answer.verdict, charged=charged)
-    return answers
-
-
-def _words(question: Question, mark: int = 0) -> tuple[Arg, ...]:
-    options = question.policy.options
-    return options.law, int(options.shadow), question.cost, mark, question.packed_rates
 
 
 def recalled(policy: Policy, found: list[tuple[Rate, Judged]], text: str) -> Verdict:
@@ -82,16 +43,25 @@ def too_costly(question: Question, rates: Sequence[Rate]) -> InvalidCost:
     return InvalidCost(f"a cost of {question.cost} is more than limit {question.policy.name!r} lets through at once, which is {least}")
 
 
-def answer_of(question: Question, reply: Reply, *, counts: bool) -> Answer:
-    """Return what a *reply* of the script means, and see to what follows from it."""
+def decided(question: Question, reply: Reply, *, counts: bool = True) -> Verdict:
+    """Return the verdict of a script's *reply*; see to what follows from a refusal, if it *counts*.
+
+    Raises:
+        InvalidCost: it could never pass; nothing was charged.
+    """
     policy = question.policy
-    passes, mark, own, *numbers = reply
     rates = question.rates
-    if own is not None:
+    if len(reply) == 2:
+        return Verdict(True, rates[0].limit, reply[0], 0.0, reply[1] / _SECOND, policy.name, rates[0])  # noqa: FBT003
+    if len(reply) == 4:
+        return by_two(policy.name, rates, reply)
+    passes, own, _, *numbers = reply
+    if passes < 0:
+        raise too_costly(question, own_rates_of(own) or rates)
+    if own == b"!":
+        policy.reporter.report(LimitUnreadable(ValueError("the stored rates are damaged"), policy.name, question.text))
+    elif own is not None:
         rates = own_rates_of(own) or rates
-        if own == b"!" or len(numbers) != 3 * len(rates):
-            policy.reporter.report(LimitUnreadable(ValueError("the stored rates are damaged"), policy.name, question.text))
-            rates = question.rates
     if len(rates) == 1:
         (rate,) = rates
         remaining, retry, reset = numbers
@@ -104,7 +74,17 @@ def answer_of(question: Question, reply: Reply, *, counts: bool) -> Answer:
             policy.remember(question)
         if policy.options.shadow:
             verdict = in_shadow(policy, verdict, question.text)
-    return Answer(verdict, mark)
+    return verdict
+
+
+def by_two(name: str, rates: Sequence[Rate], reply: Sequence[int]) -> Verdict:
+    """Return the verdict of two rates that let it through: units left, and microseconds until all is free, of each."""
+    one, two = rates
+    left, free, other_left, other_free = reply
+    standings = Standing(one, left, 0.0, free / _SECOND), Standing(two, other_left, 0.0, other_free / _SECOND)
+    worst = standings[0] if left <= other_left else standings[1]
+    numbers = worst.remaining, 0.0, worst.reset_after
+    return Verdict(True, worst.rate.limit, *numbers, name, worst.rate, standings=standings)  # noqa: FBT003
 
 
 def verdict_of(name: str, found: Iterable[tuple[Rate, Judged]], decided_by: DecidedBy = "server") -> Verdict:
@@ -138,17 +118,6 @@ def stand_in(question: Question, error: ForebayError, *, charging: bool) -> Verd
     policy.tally.undecided += 1
     policy.count(verdict)
     return verdict
-
-
-async def refund(port: Port, charged: Iterable[tuple[Question, int]]) -> None:
-    """Give back what was charged, by the marks of its answers. What cannot be given back is reported, and is free again with time."""
-    for question, mark in charged:
-        try:
-            await decides(question.policy.options.law).run(port, question.names, ("refund", *_words(question, mark)))
-        except UsageError:
-            raise
-        except ForebayError as error:
-            question.policy.reporter.report(RefundFailed(error, question.policy.name, question.text))
 
 
 def limited(verdict: Verdict) -> RateLimited:

@@ -57,7 +57,8 @@ class Limiter:
         return self._core.name
 
     def hit(self, key: Key, cost: int = 1) -> Verdict:
-        return complete(self._core.hit(key, cost))
+        verdict = self._core.policy.recall(key, cost)
+        return complete(self._core.hit(key, cost)) if verdict is None else verdict
 
     def peek(self, key: Key, cost: int = 1) -> Verdict:
         return complete(self._core.peek(key, cost))

@@ -13,6 +13,7 @@ from .scripts import Law
 __all__ = ["LONGEST", "LimitNames", "text_of"]
 
 _SUFFIX: Final[dict[Law, str]] = {"gcra": "", "fixed_window": ":fixed", "sliding_window": ":window", "sliding_log": ":log"}
+_MOST_KNOWN: Final = 2000  # keys whose names are kept
 LONGEST: Final = 256  # characters of a key that this process keeps; of a longer one it keeps the digest
 
 
@@ -33,18 +34,33 @@ def text_of(key: Key) -> str:
 class LimitNames:
     """The names of one limiter's keys in Redis."""
 
-    __slots__ = ("_head", "_policy", "_secret", "_state")
+    __slots__ = ("_form", "_head", "_known", "_policy", "_secret", "_state")
 
     def __init__(self, prefix: str, policy: str, law: Law, secret: bytes) -> None:
         self._head = f"{prefix}limit:{{"
         self._policy = f"}}:{policy}"
         self._state = self._policy + _SUFFIX[law]  # a law knows nothing of another's state
         self._secret = secret
+        every = [name.encode() for name in self.of("x")]
+        digest = _digest("x", secret, 16).encode()
+        forms = (b"$%d\r\n%b\r\n" % (len(name), name.replace(b"%", b"%%").replace(digest, b"%b")) for name in every)
+        self._form = b"".join(forms)
+        self._known: dict[str, bytes] = {}  # one lookup is atomic, and what is lost is made again
 
     def of(self, text: str) -> tuple[str, str]:
         """Return the names of the state of a key, and of its own rates."""
         start = self._head + _digest(text, self._secret, 16)
         return start + self._state, f"{start}{self._policy}:rates"
+
+    def packed(self, text: str) -> bytes:
+        """Return both names of `of`, packed for a command."""
+        known = self._known.get(text)
+        if known is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            digest = _digest(text, self._secret, 16).encode()
+            known = self._known[text] = self._form % (digest, digest)
+        return known
 
     def slots_of(self, text: str) -> tuple[str, str]:
         """Return the names of a key's slots, and of what changes when one is given back."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
 from ..errors import UsageError
 from ..events import Reporter
 from ..keys import Key
 from ..port.port import Port
+from ..wire.gathering import bulk
 from .algorithms import Judged
 from .local import LocalLimits
 from .names import LimitNames
 from .options import Options, check_rates
 from .rate import Rate, pack_rates, rates_of
-from .refusals import Refusals
+from .refusals import Refusals, Remembered
+from .scripts import LETTERS
 from .tally import LimitTally
 from .verdict import Verdict
 
@@ -23,23 +26,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Policy", "Question"]
 
+_MOST_WORDS: Final = 1000  # rates and costs whose words are kept
+
 
 class Question:
     """What is asked of one policy about one key."""
 
-    __slots__ = ("cost", "names", "policy", "rates", "text")
+    __slots__ = ("cost", "policy", "rates", "text")
 
     def __init__(self, policy: Policy, text: str, rates: tuple[Rate, ...], cost: int) -> None:
         self.policy = policy
         self.text = text
         self.rates = rates
         self.cost = cost
-        self.names = policy.names.of(text)
 
     @property
-    def packed_rates(self) -> str:
-        """The rates as scripts read them."""
-        return self.policy.packed_rates if self.rates is self.policy.options.rates else pack_rates(self.rates)
+    def names(self) -> tuple[str, str]:
+        """The names of the state, and of the key's own rates."""
+        return self.policy.names.of(self.text)
 
 
 class Policy:
@@ -64,11 +68,37 @@ class Policy:
         self.reporter = reporter
         self.tally = tally
         self.names = LimitNames(prefix, options.name, options.law, options.secret)
-        self.packed_rates = pack_rates(options.rates)
+        law = LETTERS[options.law]
+        self.letter = law.upper() if options.shadow else law
+        self._head = bulk(b"hit") + bulk(self.letter.encode())
+        self._words: dict[tuple[tuple[Rate, ...], int], bytes] = {}
+        self.one = self.words(options.rates, 1)  #: what nearly every hit says
         self._refusals = Refusals(port, options.law, options.remember if remembers else 0)
         self.held = self._refusals.held
+        self._plain = options.exempt is None and not splits
+        self._quick: Mapping[object, Remembered] = {}
+        if options.exempt is None and options.rate_for is None and not options.shadow:
+            self._quick = cast("Mapping[object, Remembered]", self.held)
         self._listener = listener
         self._local = LocalLimits(options.remember or 1000)
+
+    @property
+    def plain(self) -> bool:
+        """Whether a hit needs nothing but the server's answer at this moment."""
+        return self._plain and not self.held
+
+    def words(self, rates: tuple[Rate, ...], cost: int) -> bytes:
+        """Return a script's four words about a hit, packed: that it is one, law, cost and rates."""
+        known = self._words.get((rates, cost))
+        if known is None:
+            if len(self._words) >= _MOST_WORDS:
+                self._words.clear()
+            known = self._words[rates, cost] = self._head + self.body(rates, cost)
+        return known
+
+    def body(self, rates: tuple[Rate, ...], cost: int) -> bytes:
+        """Return the last two of them."""
+        return bulk(b"%d" % cost) + bulk(pack_rates(rates).encode())
 
     def rates_asked(self, key: Key) -> tuple[Rate, ...]:
         """Return the rates that hold for *key*, unless the server knows some of its own.
@@ -94,6 +124,19 @@ class Policy:
             self.tally.allowed += 1
         rate = rates[0]
         return Verdict(True, rate.limit, rate.limit, 0.0, 0.0, self.name, rate, "exempt")  # noqa: FBT003
+
+    def recall(self, key: Key, cost: int) -> Verdict | None:
+        """Return the refusal of a single rate that this process remembers, where the answer depends on nothing else; else None."""
+        held = self._quick.get(key) if type(key) is str else None
+        if held is None or cost != 1 or type(cost) is not int:
+            return None
+        now = monotonic()
+        if now >= held.refused_until:
+            return None
+        tally, rate = self.tally, held.rate
+        tally.remembered += 1
+        tally.refused += 1
+        return Verdict(False, rate.limit, 0, held.refused_until - now, held.free_at - now, self.name, rate, "memory")  # noqa: FBT003
 
     def known(self, text: str, rates: tuple[Rate, ...], cost: int) -> list[tuple[Rate, Judged]] | None:
         """Judge *cost* by what this process remembers; None if that is nothing, or if the cost might pass."""

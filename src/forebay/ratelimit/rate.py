@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..durations import Duration, to_seconds
 from ..errors import InvalidDuration, InvalidRate
 
-__all__ = ["EXACT", "Rate", "RateLike", "pack_rates", "rates_of"]
+__all__ = ["EXACT", "Rate", "RateLike", "pack_rates", "rates_of", "stored_rate"]
 
 EXACT: Final = 2**53
 """Up to here a double, which is what a script counts with, holds every whole number."""
@@ -27,6 +27,7 @@ _PERIODS: Final = {
 }
 _NAMES: Final = {_US: "second", 60 * _US: "minute", 3600 * _US: "hour", 86_400 * _US: "day", 604_800 * _US: "week"}
 _FORM: Final = re.compile(r"\s*(?P<limit>[0-9]*)\s*(?P<slash>/?)\s*(?P<per>[A-Za-z0-9.]*)\s*(?:burst\s+(?P<burst>[0-9]+)\s*)?", re.ASCII)
+_STORED: Final = re.compile(rb"([0-9]{1,30}):([0-9]{1,30}):([0-9]{1,30})")
 _HOW: Final = "write '100/minute', '5/250ms', '100/minute burst 20', or several with commas"
 
 
@@ -143,8 +144,23 @@ def _fill(rate: Rate, limit: int, period_us: int, burst: int) -> None:
         raise InvalidRate(f"a period of {period_us / _US:g} s is not between a millisecond and 366 days")
     if limit * burst >= EXACT or burst * period_us // limit > _LONGEST_DEBT:
         raise InvalidRate(f"{limit} in {period_us / _US:g} s with a burst of {burst} is more than can be counted exactly")
+    _assign(rate, limit, period_us, burst)
+
+
+def _assign(rate: Rate, limit: int, period_us: int, burst: int) -> None:
     for name, value in (("limit", limit), ("burst", burst), ("period_us", period_us)):
         object.__setattr__(rate, name, value)
+
+
+def stored_rate(data: bytes) -> Rate | None:
+    """Return one of the rates of `pack_rates`, by the same rules as the script reads it; None if it is none."""
+    found = _STORED.fullmatch(data)
+    limit, period_us, burst = map(int, found.groups()) if found is not None else (0, 0, 0)
+    if limit < 1 or period_us < _SHORTEST or burst < 1:
+        return None
+    rate = Rate.__new__(Rate)
+    _assign(rate, limit, period_us, burst)
+    return rate
 
 
 def only(rates: tuple[Rate, ...], given: object) -> Rate:

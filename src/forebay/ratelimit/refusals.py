@@ -19,7 +19,7 @@ from ..forks import renew_after_fork
 from ..port.port import Port
 from ..wire.resp import Arg, Reply
 from .algorithms import LAW, Judged
-from .rate import Rate
+from .rate import Rate, stored_rate
 from .scripts import Law
 
 __all__ = ["Refusals", "Remembered", "Track", "own_rates_of"]
@@ -33,7 +33,7 @@ _MOST_LOGGED: Final = 128  # a longer log is not remembered
 class Remembered:
     """The state of one key, as the server had it."""
 
-    __slots__ = ("asked", "judge", "least", "offset", "parts", "source", "until")
+    __slots__ = ("asked", "free_at", "judge", "least", "offset", "parts", "rate", "refused_until", "source", "until")
 
     def __init__(
         self, law: Law, asked: tuple[Rate, ...], rates: tuple[Rate, ...], data: object, at: int, sent: float, until: float, source: object
@@ -46,6 +46,12 @@ class Remembered:
         self.offset = at - int(sent * 1_000_000)
         self.until = until
         self.source = source
+        # For a single rate and the cost of 1, which is what nearly all ask: none is left until it passes.
+        self.rate = rates[0]
+        self.refused_until = self.free_at = 0.0
+        if len(rates) == 1:
+            _, _, retry, reset = self.judge(self.parts[0][1], rates[0], 1, at)
+            self.refused_until, self.free_at = min(sent + retry / 1_000_000, until), sent + reset / 1_000_000
 
     def refused(self, cost: int, now: float) -> list[tuple[Rate, Judged]] | None:
         """Judge *cost* at *now*, on the clock of ``time.monotonic()``; None if it might pass, or if what is known is too old."""
@@ -172,8 +178,5 @@ def own_rates_of(data: object) -> tuple[Rate, ...] | None:
     """Return the rates that are stored for a key of its own; None if there are none that can be read."""
     if not isinstance(data, bytes):
         return None
-    try:
-        rates = [Rate.of_us(*map(int, each.split(b":"))) for each in data.split(b",")]
-    except (ValueError, TypeError):  # InvalidRate is a ValueError
-        return None
-    return tuple(rates)
+    rates = [stored_rate(each) for each in data.split(b",")]
+    return None if None in rates else tuple(rate for rate in rates if rate is not None)

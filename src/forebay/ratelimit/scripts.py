@@ -1,4 +1,4 @@
-"""The scripts of limits, put together from the texts in ``lua/``: one law and the rest for one limiter, all laws for several at once."""
+"""The scripts of limits, put together from the texts in ``lua/``: one decides, by whatever law; one looks after slots."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Final, Literal, get_args
 
 from ..port.scripts import Script
 
-__all__ = ["LAWS", "OWN_RATES", "Law", "decides", "slots"]
+__all__ = ["LAWS", "LETTERS", "OWN_RATES", "Law", "decides", "slots"]
 
 Law = Literal["gcra", "fixed_window", "sliding_window", "sliding_log"]
 LAWS: Final[tuple[Law, ...]] = get_args(Law)
+LETTERS: Final[dict[Law, str]] = {"gcra": "g", "fixed_window": "f", "sliding_window": "w", "sliding_log": "l"}
+"""What a law is called in a script's words; in a capital letter for a policy in shadow."""
 
 # KEYS[1]: state, KEYS[2]: the key's own rates. ARGV: those, or "" to remove them; milliseconds. Setting the lifetime of the state
 # anew, to what it is, tells whoever remembers a refusal.
@@ -27,15 +29,15 @@ return had
 
 
 @cache
-def decides(*laws: Law) -> Script:
-    """Return the script that decides by *laws*."""
-    return Script("\n".join(_text(name) for name in ("head", *laws, "main")))
+def decides() -> Script:
+    """Return the script that decides."""
+    return Script("\n".join(map(_text, ("begin", "quick", "head", *LAWS, "main"))))
 
 
 @cache
 def slots() -> Script:
     """Return the script that takes slots, renews them and gives them back."""
-    return Script(_text("head") + _text("slots"))
+    return Script("\n".join(map(_text, ("begin", "head", "slots"))))
 
 
 def _text(name: str) -> str:

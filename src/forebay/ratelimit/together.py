@@ -13,13 +13,16 @@ from ..errors import ForebayError, InvalidCommand, UsageError
 from ..keys import Key
 from ..port.port import Port
 from ..wire.slots import slot_of
+from .asking import again, ask, asked_alone, refund
 from .core import LimiterCore, asked
-from .deciding import ask, recalled, refund, stand_in
-from .policy import Question
+from .deciding import decided, recalled, stand_in
+from .policy import Policy, Question
 from .verdict import Decision, Verdict
 
 __all__ = ["hit_all"]
 
+_BRIEF: Final = (2, 4)  # words in a reply that says no more than what is left
+_Place = tuple[Policy, str]
 _FORM: Final = "give (limiter, key) or (limiter, key, cost) for each"
 
 
@@ -32,36 +35,47 @@ async def hit_all(port: Port, wanted: Iterable[Sequence[Any]]) -> Decision:
     listed = [_read(port, each) for each in wanted]
     if not listed:
         raise InvalidCommand(f"hit_all was given nothing: {_FORM}")
-    verdicts: dict[tuple[str, str], Verdict] = {}
-    asks: dict[tuple[str, str], Question] = {}
-    places = []
-    for limiter, key, cost in listed:
-        question = asked(limiter, key, cost)
-        place = limiter.name, question.text
-        places.append(place)
-        if limiter.policy.is_exempt(key):
-            verdicts[place] = limiter.policy.exempted(question.rates)
-        elif place not in asks:
-            asks[place] = question
-        elif asks[place].policy is limiter.policy:
+    questions = [asked(limiter, key, cost) for limiter, key, cost in listed]
+    if len({question.policy for question in questions}) == len(questions) and all(question.policy.plain for question in questions):
+        _check_names(questions)  # as nearly always: nothing to look up, and nothing asked for twice
+        return Decision(tuple(await _decided_group(port, questions)))
+    asks: dict[_Place, Question] = {}
+    exempt: dict[_Place, Verdict] = {}
+    for (_, key, cost), question in zip(listed, questions, strict=True):
+        policy, place = question.policy, (question.policy, question.text)
+        if policy.is_exempt(key):
+            exempt[place] = policy.exempted(question.rates)
+        elif asks.setdefault(place, question) is not question:
             asks[place].cost += cost  # one key, asked for twice
-        else:
-            raise UsageError(f"two limiters are called {limiter.name!r}, and would decide about one key at once: name them apart")
+    if len(asks) > 1:
+        _check_names(asks.values())
     refusals = []
     for each in asks.values():
-        found = None if each.policy.options.shadow else each.policy.known(each.text, each.rates, each.cost)
-        if found is not None:
-            refusals.append(recalled(each.policy, found, each.text))
+        if each.policy.held and not each.policy.options.shadow:
+            found = each.policy.known(each.text, each.rates, each.cost)
+            if found is not None:
+                refusals.append(recalled(each.policy, found, each.text))
     if refusals:
         return Decision(tuple(refusals))
-    verdicts |= await _decided(port, asks)
-    return Decision(tuple(verdicts[place] for place in places))
+    verdicts = await _decided(port, asks)
+    verdicts |= exempt
+    return Decision(tuple([verdicts[question.policy, question.text] for question in questions]))
+
+
+def _check_names(questions: Iterable[Question]) -> None:
+    policies: dict[tuple[str, str], Policy] = {}
+    for question in questions:
+        name = question.policy.name
+        if policies.setdefault((name, question.text), question.policy) is not question.policy:
+            raise UsageError(f"two limiters are called {name!r}, and would decide about one key at once: name them apart")
 
 
 def _read(port: Port, given: Sequence[Any]) -> tuple[LimiterCore, Key, int]:
     if not isinstance(given, tuple | list) or len(given) not in (2, 3):
         raise InvalidCommand(f"hit_all cannot read {given!r}: {_FORM}")
-    limiter = getattr(given[0], "_core", given[0])  # that of threads has one, that of asyncio is one
+    limiter = given[0]
+    if not isinstance(limiter, LimiterCore):  # that of asyncio is one, that of threads has one
+        limiter = getattr(limiter, "_core", None)
     if not isinstance(limiter, LimiterCore):
         raise InvalidCommand(f"hit_all cannot ask {given[0]!r}: {_FORM}")
     if limiter.policy.port is not port:
@@ -69,16 +83,17 @@ def _read(port: Port, given: Sequence[Any]) -> tuple[LimiterCore, Key, int]:
     return limiter, given[1], given[2] if len(given) == 3 else 1
 
 
-async def _decided(port: Port, asks: dict[tuple[str, str], Question]) -> dict[tuple[str, str], Verdict]:
-    verdicts: dict[tuple[str, str], Verdict] = {}
+async def _decided(port: Port, asks: dict[_Place, Question]) -> dict[_Place, Verdict]:
+    verdicts: dict[_Place, Verdict] = {}
     charged: list[tuple[Question, int]] = []
-    groups: dict[int, list[tuple[tuple[str, str], Question]]] = {}
+    groups: dict[int, list[tuple[_Place, Question]]] = {}
     for place, question in asks.items():
         groups.setdefault(slot_of(question.names[0]) if question.policy.splits else 0, []).append((place, question))
     try:
         for group in groups.values():
             if all(verdict.allowed for verdict in verdicts.values()):
-                charged += await _decided_group(port, group, verdicts)
+                places, questions = zip(*group, strict=True)
+                verdicts |= zip(places, await _decided_group(port, questions, charged), strict=True)
             else:
                 verdicts |= await _looked_at(port, group)
     except BaseException:
@@ -92,29 +107,39 @@ async def _decided(port: Port, asks: dict[tuple[str, str], Question]) -> dict[tu
     return verdicts
 
 
-async def _decided_group(
-    port: Port, group: Sequence[tuple[tuple[str, str], Question]], verdicts: dict[tuple[str, str], Verdict]
-) -> list[tuple[Question, int]]:
-    """Put the verdicts of one slot to the others; return what was charged, by which it can be given back."""
+async def _decided_group(port: Port, questions: Sequence[Question], marks: list[tuple[Question, int]] | None = None) -> list[Verdict]:
+    """Return the verdicts of one slot; add to *marks* what was charged, by which it can be given back."""
     try:
-        answers = await ask(port, "hit", [question for _, question in group])
+        try:
+            replies = await ask(port, questions)
+        except ForebayError as error:
+            replies = await again(error, port, questions)
     except UsageError:
         raise
     except ForebayError as error:
-        verdicts.update((place, stand_in(question, error, charging=True)) for place, question in group)
-        return []
-    verdicts.update((place, answer.verdict) for (place, _), answer in zip(group, answers, strict=True))
-    if not all(answer.verdict.allowed for answer in answers):
-        return []
-    return [(question, answer.mark) for (_, question), answer in zip(group, answers, strict=True) if not answer.verdict.shadowed]
+        return [stand_in(question, error, charging=True) for question in questions]
+    if len(questions) == 1:
+        replies = [replies]
+    found = [decided(question, reply) for question, reply in zip(questions, replies, strict=True)]
+    passes = all(verdict.allowed for verdict in found)
+    for question, verdict in zip(questions, found, strict=True):
+        question.policy.count(verdict, charged=passes)
+    if passes and marks is not None:
+        for question, reply, verdict in zip(questions, replies, found, strict=True):
+            if not verdict.shadowed:
+                marks.append((question, 0 if len(reply) in _BRIEF else reply[2]))  # GCRA knows without a mark
+    return found
 
 
-async def _looked_at(port: Port, group: Sequence[tuple[tuple[str, str], Question]]) -> dict[tuple[str, str], Verdict]:
+async def _looked_at(port: Port, group: Sequence[tuple[_Place, Question]]) -> dict[_Place, Verdict]:
     """Look where keys stand that need not be charged any more: another slot has refused."""
+    questions = [question for _, question in group]
     try:
-        answers = await ask(port, "peek", [question for _, question in group])
+        replies = await asked_alone(port, "peek", questions)
     except UsageError:
         raise
     except ForebayError as error:
         return {place: stand_in(question, error, charging=False) for place, question in group}
-    return {place: answer.verdict for (place, _), answer in zip(group, answers, strict=True)}
+    if len(group) == 1:
+        replies = [replies]
+    return {place: decided(question, reply, counts=False) for (place, question), reply in zip(group, replies, strict=True)}

@@ -12,22 +12,24 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from ..errors import ConnectionLost, Overloaded
 from .resp import Reply
 
 __all__ = ["Combiner"]
 
+C = TypeVar("C")
+
 _MOST: Final = 64  # commands in one write
 
 
-class _Waiting:
+class _Waiting(Generic[C]):
     """A queued command and the thread that sleeps behind it."""
 
     __slots__ = ("bell", "error", "has_turn", "left", "next", "packed", "reply", "rung", "settled")
 
-    def __init__(self, packed: bytes) -> None:
+    def __init__(self, packed: C) -> None:
         self.packed = packed
         self.bell = threading.Lock()  # held until it is settled and its turn to wake has come, or has the turn to send
         self.bell.acquire()
@@ -35,7 +37,7 @@ class _Waiting:
         self.settled = False
         self.rung = False
         self.left = False
-        self.next: list[_Waiting] = []  # whom to wake next; whoever takes it out does so
+        self.next: list[_Waiting[C]] = []  # whom to wake next; whoever takes it out does so
         self.reply: Reply = None
         self.error: Exception | None = None
 
@@ -77,20 +79,20 @@ class _Waiting:
         return self.reply
 
 
-class Combiner:
-    """At most *turns* threads exchange at once; *one* and *many* do it, for one command and for several.
+class Combiner(Generic[C]):
+    """At most *turns* threads exchange at once; *one* and *many* do it, for one command and for several: packed, or whatever they take.
 
     A command that nobody has taken within *patience* seconds was not sent, and fails with `Overloaded`.
     """
 
-    def __init__(self, one: Callable[[bytes], Reply], many: Callable[[list[bytes]], list[Reply]], turns: int, patience: float) -> None:
+    def __init__(self, one: Callable[[C], Reply], many: Callable[[list[C]], list[Reply]], turns: int, patience: float) -> None:
         self._one = one
         self._many = many
         self._patience = patience
         self._turns = [None] * turns  # list.pop, list.append and the deque's methods are atomic
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[_Waiting[C]] = deque()
 
-    def call(self, packed: bytes) -> Reply:
+    def call(self, packed: C) -> Reply:
         """Return the reply to one command; a refusal is returned as a `ServerError` value.
 
         Raises:
@@ -103,7 +105,7 @@ class Combiner:
             if not waiting.has_turn:
                 waiting.ring_next()
                 return waiting.outcome()
-        along: list[_Waiting] = []
+        along: list[_Waiting[C]] = []
         try:
             if not self._queue:
                 return self._one(packed)
@@ -137,7 +139,7 @@ class Combiner:
             return False
         return True
 
-    def _take_along(self, along: list[_Waiting]) -> None:
+    def _take_along(self, along: list[_Waiting[C]]) -> None:
         try:
             while len(along) < _MOST - 1:
                 along.append(self._queue.popleft())
@@ -158,7 +160,7 @@ class Combiner:
                 waiting.ring()
                 return
 
-    def _wait(self, waiting: _Waiting) -> None:
+    def _wait(self, waiting: _Waiting[C]) -> None:
         """Return once *waiting* is settled, or has the turn."""
         self._queue.append(waiting)
         try:
@@ -186,7 +188,7 @@ class Combiner:
                     waiting.leave()
             raise
 
-    def _withdraw(self, waiting: _Waiting) -> bool:
+    def _withdraw(self, waiting: _Waiting[C]) -> bool:
         try:
             self._queue.remove(waiting)
         except ValueError:

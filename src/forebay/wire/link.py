@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import cast
 
-from ..errors import ConnectionLost, ForebayError, ProtocolViolation, ServerError
+from ..errors import ConnectFailed, ConnectionLost, ForebayError, ProtocolViolation, ServerError
 from ..settings import Settings
 from .address import Address
 from .deadlines import Deadlines
+from .gathering import Gatherable, Gathering
 from .latency import Latencies, name_in
 from .resilience import Breaker
 from .resp import PING, Push, Reply
@@ -23,7 +24,7 @@ from .session import Batch, Nobody, Session, Slot
 from .sockets import tune
 from .stats import Meter
 from .tracking import Listener, names_in
-from .watch import Watch
+from .watch import Watch, farewell
 
 __all__ = ["Link"]
 
@@ -70,6 +71,7 @@ class Link(asyncio.Protocol):
         self._granted = 0  # turns that were given and are not used yet, and their bytes
         self._granted_bytes = 0
         self._out: list[bytes] = []
+        self._gathering = Gathering()
         self._transport: asyncio.Transport | None = None
         limit = math.inf if timeout is None else timeout
         self._deadlines = Deadlines(limit, limit * _SILENCE_FACTOR, self.loop.time())
@@ -80,8 +82,8 @@ class Link(asyncio.Protocol):
         self._greeted = False
         self._paused = False
         self._closed = self.loop.create_future()
-        self._farewell = self._say_farewell()
-        self._leaving = False
+        self._farewell = farewell(self, settings.close_timeout)
+        self.leaving = False
 
     def send(self, packed: bytes) -> asyncio.Future[Reply]:
         """Queue one command; return the future of its reply. Cancelling it abandons the slot, which keeps its place."""
@@ -111,17 +113,23 @@ class Link(asyncio.Protocol):
 
     def send_pair(self, first: bytes, second: bytes) -> tuple[asyncio.Future[Reply], asyncio.Future[Reply]]:
         """Queue two commands for the same write, as `send` would; return both futures."""
-        create = self.loop.create_future
-        pair: tuple[asyncio.Future[Reply], asyncio.Future[Reply]] = (create(), create())
-        out, slots = self._out, self._slots
-        if not out:
+        one: asyncio.Future[Reply] = self.loop.create_future()
+        other: asyncio.Future[Reply] = self.loop.create_future()
+        if not self._out:
             self.loop.call_soon(self._flush)
-        out += (first, second)
-        slots += pair
-        self._room -= len(first) + len(second)
-        if self._room <= 0 or len(slots) >= self._most:
-            self.ready = False
-        return pair
+        self._queue(first, one)
+        self._queue(second, other)
+        return one, other
+
+    def gather(self, script: Gatherable, keys: bytes, key_count: int, words: bytes, word_count: int) -> asyncio.Future[Reply]:
+        """Add one record to a call that all share who make it in this tick; return the future of the reply to that record."""
+        future: asyncio.Future[Reply] = self.loop.create_future()
+        if not self._out and not self._gathering:
+            self.loop.call_soon(self._flush)
+        full = self._gathering.add(script, future, keys, key_count, words, word_count)
+        if full is not None:
+            self._queue(full.packed(), full)
+        return future
 
     def push(self, packed: bytes) -> None:
         """Send a command whose answer is no reply but pushes."""
@@ -131,9 +139,7 @@ class Link(asyncio.Protocol):
     def ask_for_life(self) -> None:
         """Send a PING whose reply nobody waits for."""
         self.loop.call_soon(self._flush)
-        self._out.append(PING)
-        self._slots.append(Nobody())
-        self._room -= len(PING)
+        self._queue(PING, Nobody())
 
     async def room(self, size: int) -> None:
         """Wait in line until there is room for *size* bytes more, or the link is broken or closing. First come, first served.
@@ -174,6 +180,7 @@ class Link(asyncio.Protocol):
         self._greeted = False
         self.closing = True
         self._call_waiters()
+        self._close_gathering()  # so that it stands before the last command
         if self._slots and self.broken is None:
             last = self.send(PING)
             await asyncio.wait([last], timeout=patience)
@@ -193,12 +200,15 @@ class Link(asyncio.Protocol):
         self.ready = False
         self._out.clear()
         self._watch.end()
+        for each in self._gathering.drain():
+            each.set_exception(ConnectFailed(f"connection to {self.address} lost before this was sent: {cause}"))
         self._session.fail(self._lost)
         self._call_waiters()
         if self._transport is not None:
             self._transport.abort()
-        if not self._leaving:
-            self._end_farewell()
+        if not self.leaving:
+            with suppress(StopIteration):
+                self._farewell.aclose().send(None)
         if self._listener is not None:
             self._listener.lost(self)
         self._on_drop(self, cause)
@@ -262,7 +272,19 @@ class Link(asyncio.Protocol):
 
     # internals
 
+    def _queue(self, packed: bytes, slot: Slot) -> None:
+        self._out.append(packed)
+        self._slots.append(slot)
+        self._room -= len(packed)
+        if self._room <= 0 or len(self._slots) >= self._most:
+            self.ready = False
+
+    def _close_gathering(self) -> None:
+        for gathered in self._gathering.drain():
+            self._queue(gathered.packed(), gathered)
+
     def _flush(self) -> None:
+        self._close_gathering()
         out = self._out
         if not out or self._transport is None:
             return
@@ -317,19 +339,6 @@ class Link(asyncio.Protocol):
         error.__cause__ = self.broken
         error.waited = self._deadlines.oldest_wait(self.loop.time())
         return error
-
-    async def _say_farewell(self) -> AsyncGenerator[None, None]:
-        """Close the connection when the loop shuts down its generators, which ``asyncio.run`` does before it closes the loop."""
-        try:
-            yield
-        finally:
-            if self.broken is None:
-                self._leaving = True
-                await self.close(self._settings.close_timeout)
-
-    def _end_farewell(self) -> None:
-        with suppress(StopIteration):
-            self._farewell.aclose().send(None)
 
     def __repr__(self) -> str:
         state = "broken" if self.broken is not None else "ready" if self.ready else "waiting"

@@ -11,6 +11,7 @@ from ..events import ConnectionDropped, TrackingRefused, WentWithout
 from ..forks import renew_after_fork
 from .address import Address
 from .dialling import connected
+from .gathering import Gatherable
 from .handshake import Role
 from .hurry import hurry_of, patience_of
 from .lanes import Lanes
@@ -77,6 +78,11 @@ class Multiplexer(NodeBase):
         """Send two commands in one write, now; None if the connection is not ready for them."""
         link = self._ready()
         return None if link is None else link.send_pair(first, second)
+
+    def gather(self, script: Gatherable, keys: bytes, key_count: int, words: bytes, word_count: int) -> Awaitable[Reply] | None:
+        """Add a record to the call that all make together in this tick; None if the connection is not ready for that."""
+        link = self._links.get(asyncio.get_running_loop())
+        return link.gather(script, keys, key_count, words, word_count) if link is not None and link.ready else None
 
     async def send_tracked(self, packed: Sequence[bytes], timeout: float, *, told: bool) -> tuple[list[Reply], Link | None]:
         """Send reads in one write, the first one tracked if we are to be *told*; return the replies, and the connection if it tells."""

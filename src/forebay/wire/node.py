@@ -12,6 +12,7 @@ from ..events import Reporter
 from ..settings import Settings
 from .address import Address
 from .credentials import credentials_of, sentinel_credentials_of
+from .gathering import Gatherable
 from .handshake import Handshake, Role
 from .latency import Latencies
 from .resilience import Breaker
@@ -113,6 +114,9 @@ class Node(Protocol):
 
     def send_pair(self, first: bytes, second: bytes) -> tuple[Asked, Asked] | None:
         """Send two commands in one write, now; None if there is nowhere to send them at once."""
+
+    def gather(self, script: Gatherable, keys: bytes, key_count: int, words: bytes, word_count: int) -> Awaitable[Reply] | None:
+        """Add a record to the call that all who make it now make together; None where that cannot be."""
 
     def send_tracked(self, packed: Sequence[bytes], timeout: float, *, told: bool) -> Awaitable[tuple[list[Reply], object | None]]:
         """Send reads in one write, the first of them tracked if we are to be *told*; return the replies, and the connection.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 from weakref import WeakSet, finalize
@@ -18,10 +18,12 @@ from ..forks import renew_after_fork
 from .address import Address
 from .combiner import Combiner
 from .connection import Connection
+from .gathering import Gatherable
 from .handshake import Role
-from .hurry import HURRIES, PATIENT, hurry_of, patience_of
+from .hurry import DECISION, HURRIES, PATIENT, hurry_of, patience_of
 from .latency import name_in
 from .listening import BlockingStream
+from .merging import Merger, Piece
 from .node import Setup
 from .node_base import PROBE_TIMEOUT, NodeBase
 from .resp import PING, Push, Reply
@@ -62,6 +64,9 @@ class Pool(NodeBase):
         for hurry in HURRIES:
             limit = self._patience[hurry]
             self._combiners[hurry] = Combiner(partial(self._one, limit=limit), partial(self._many_soon, limit=limit), turns, limit)
+        limit = self._patience[DECISION]
+        # One turn: what waits meanwhile goes along in one call, and a script costs the server more to begin than to go on.
+        self._merger = Merger(partial(self._one, limit=limit), partial(self._many_soon, limit=limit), 1, limit)
 
     async def send(self, packed: bytes, timeout: float | None = None) -> Reply:
         """Send one command and return its reply.
@@ -92,6 +97,10 @@ class Pool(NodeBase):
 
     def send_pair(self, first: bytes, second: bytes) -> None:
         """Return nothing: whoever sends waits."""
+
+    def gather(self, script: Gatherable, keys: bytes, key_count: int, words: bytes, word_count: int) -> Awaitable[Reply]:
+        """Add a record to the call that all threads make together who make it now."""
+        return self._merger.send(Piece(script, keys, key_count, words, word_count))
 
     async def send_tracked(self, packed: Sequence[bytes], timeout: float, *, told: bool) -> tuple[list[Reply], None]:  # noqa: ARG002
         """Send reads in one write. A pooled socket is not listened to while it is idle: nothing will be told of changes."""

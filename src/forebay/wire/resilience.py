@@ -15,7 +15,7 @@ from typing import Final, Literal
 from ..errors import CircuitOpen, ConnectFailed, OutcomeUnknown, Redirected, Refused, Unavailable
 from ..forks import renew_after_fork
 
-__all__ = ["Breaker", "BreakerState", "may_repeat", "pause_before"]
+__all__ = ["LASTING", "Breaker", "BreakerState", "may_repeat", "pause_before"]
 
 BreakerState = Literal["closed", "open", "half-open"]
 
@@ -25,7 +25,7 @@ FAILURES: Final = 5  # in a row, until a breaker opens
 OPEN_FOR: Final = 0.4  # seconds at most, at least half of it
 
 # Refusals that waiting rarely mends: the operator's move is next, and the caller should hear of it at once.
-_LASTING: Final = frozenset({"MISCONF", "NOREPLICAS", "OOM"})
+LASTING: Final = frozenset({"MISCONF", "NOREPLICAS", "OOM"})
 
 
 def pause_before(attempt: int, draw: Callable[[], float] = random.random) -> float:
@@ -41,7 +41,7 @@ def may_repeat(error: Unavailable, *, repeatable: bool) -> bool:
     if isinstance(error, Redirected):
         return True
     if isinstance(error, Refused):
-        return error.code not in _LASTING
+        return error.code not in LASTING
     if isinstance(error, OutcomeUnknown):
         return repeatable and not isinstance(error, TimeoutError)
     return isinstance(error, ConnectFailed) and not isinstance(error, CircuitOpen)

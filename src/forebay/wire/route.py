@@ -14,6 +14,7 @@ from ..errors import CircuitOpen, Closed, OutcomeUnknown, Redirected, Refused, U
 from ..settings import Settings
 from .call import Call, Pipeline, Transaction
 from .commands import Traits, traits_of
+from .gathering import Gatherable
 from .node import Asked, MakeNode, Node, Setup, Stream
 from .resilience import may_repeat, pause_before
 from .resp import Arg, Reply, pack
@@ -93,6 +94,13 @@ class Route:
         """
         node = self._node_of(key)
         return None if node is None else node.send_pair(first, second)
+
+    def gather(self, _script: Gatherable, _keys: bytes, _key_count: int, _words: bytes, _word_count: int) -> Awaitable[Reply] | None:
+        """Add a record to the call of a script that all who make it in this tick make together, once; return what brings its own reply.
+
+        None where that cannot be: it is made alone then. What is raised is not repeated here.
+        """
+        return None
 
     async def read_again(self, error: Unavailable, commands: Sequence[tuple[Arg, ...]]) -> list[Reply]:
         """Send reads again after *error*, where that may help; or raise it. Raises as `execute`."""

@@ -11,6 +11,7 @@ from ..errors import CircuitOpen, ConnectFailed, ConnectionLost, Refused, Unavai
 from .address import Address
 from .call import Call
 from .commands import Traits
+from .gathering import Gatherable
 from .node import MakeNode, Node, Setup
 from .resp import Arg, Reply
 from .route import ASK_EVERY, Route
@@ -54,6 +55,9 @@ class Standalone(Route):
     async def close(self) -> None:
         await super().close()
         await self._locator.close()
+
+    def gather(self, script: Gatherable, keys: bytes, key_count: int, words: bytes, word_count: int) -> Awaitable[Reply] | None:
+        return None if self._node is None else self._node.gather(script, keys, key_count, words, word_count)
 
     def _node_of(self, _key: bytes) -> Node | None:
         return self._node

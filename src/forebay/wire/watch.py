@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from .session import Slot
 if TYPE_CHECKING:
     from .link import Link
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "farewell"]
 
 
 class Watch:
@@ -106,3 +106,13 @@ class Watch:
 
     def _write_overdue(self) -> None:
         self._link.drop(TimeoutError(f"{self._link.address} took no bytes for {self._settings.write_timeout:g} s"))
+
+
+async def farewell(link: Link, patience: float) -> AsyncGenerator[None, None]:
+    """Close *link* when its loop shuts down its generators, which ``asyncio.run`` does before it closes the loop."""
+    try:
+        yield
+    finally:
+        if link.broken is None:
+            link.leaving = True
+            await link.close(patience)

@@ -1,7 +1,6 @@
 -- Fixed windows, which begin at multiples of the period since 1970. State: "period:begin:count" for each rate.
-do
+function makers.fixed_window()
   local law = {}
-  laws.fixed_window = law
 
   function law.read(_, text, rates)
     local state = { others = {}, touched = false }
@@ -54,4 +53,6 @@ do
       if mark >= state[i][1] then state[i][2] = max(0, state[i][2] - cost) end
     end
   end
+
+  return law
 end

@@ -1,8 +1,7 @@
 -- GCRA (ITU-T I.371): one time, at which everything used is free again. Each unit puts it off by period / limit, which is kept exactly:
 -- whole microseconds, and what is left over in parts of one limit-th. State: "period:limit:time:parts" for each rate.
-do
+function makers.gcra()
   local law = {}
-  laws.gcra = law
 
   local function times(rate, n)
     local part = n * rate.rest
@@ -102,4 +101,6 @@ do
       state[i] = { whole, part }
     end
   end
+
+  return law
 end

@@ -1,51 +1,58 @@
--- Decides about all policies, then charges all of them or none. A refused cost is never charged; in shadow a policy refuses nobody.
--- KEYS[n]: for each policy its state, and the key's own rates. ARGV: "hit", "peek" or "refund", then for each policy: law, "1" if it is
--- in shadow, cost, mark, and its rates. Reply for each: 1 (0: refused, -1: the cost is above the burst), mark, the key's own rates
--- ("!" if they cannot be read), and for each rate: units left, microseconds until it would pass, microseconds until all is free.
-local mode = ARGV[1]
-local policies, passes = {}, true
-for p = 1, #KEYS / 2 do
-  local at, key = 5 * p - 3, KEYS[2 * p - 1]
-  local law, cost = laws[ARGV[at]], tonumber(ARGV[at + 2])
-  local text, own
-  if ARGV[at] == 'sliding_log' then
-    own = redis.call('GET', KEYS[2 * p])
-  else
-    local both = redis.call('MGET', key, KEYS[2 * p])
-    text, own = both[1], both[2]
-  end
-  local rates = own and rates_in(own)
-  if own and not rates then own = '!' end
-  rates = rates or rates_in(ARGV[at + 4])
-  local state = law.read(key, text, rates)
-  local policy = { law = law, key = key, cost = cost, rates = rates, state = state, own = own, passes = 1, found = {} }
-  policies[p] = policy
-  if mode == 'refund' then
-    law.refund(state, rates, cost, tonumber(ARGV[at + 3]))
-  else
-    for i, rate in ipairs(rates) do
-      local found = { law.judge(state, i, rate, cost) }
-      policy.found[i] = found
-      if cost > rate.burst then policy.passes = -1 elseif not found[1] and policy.passes == 1 then policy.passes = 0 end
-    end
-    if policy.passes ~= 1 and (ARGV[at + 1] ~= '1' or policy.passes == -1) then passes = false end
-  end
+-- What was not quick: each record by the laws of its policies.
+local named = { g = 'gcra', f = 'fixed_window', w = 'sliding_window', l = 'sliding_log' }
+
+local function held(k)
+  local text = fresh[KEYS[k]]
+  if text == nil then return stored[k] end
+  return text
 end
-local replies = {}
-for p, policy in ipairs(policies) do
-  local charged = mode == 'hit' and passes and policy.passes == 1
-  if charged then
+
+-- One policy, judged and not yet charged.
+local function judged(p, k)
+  local letter = string.sub(letters, p, p)
+  local lower = string.lower(letter)
+  local policy = { key = KEYS[k], own = stored[k + 1], shadow = letter ~= lower, law = laws[named[lower]], frees = {} }
+  local cost, mark = ARGV[2 * p + 1], nil
+  if mode == 'refund' then cost, mark = string.match(cost, '^(%d+):(%d+)$') end
+  policy.cost = tonumber(cost)
+  policy.rates = policy.own and rates_in(policy.own)
+  if policy.own and not policy.rates then policy.own = '!' end
+  policy.rates = policy.rates or rates_in(ARGV[2 * p + 2])
+  policy.state = policy.law.read(policy.key, held(k), policy.rates)
+  local reply = { 1, policy.own, now }
+  policy.reply = reply
+  if mode == 'refund' then
+    policy.law.refund(policy.state, policy.rates, policy.cost, tonumber(mark))
+    return policy
+  end
+  for i, rate in ipairs(policy.rates) do
+    local ok, left, retry, free, free_after = policy.law.judge(policy.state, i, rate, min(policy.cost, rate.burst))
+    reply[3 * i + 1], reply[3 * i + 2], reply[3 * i + 3], policy.frees[i] = left, retry, free, free_after
+    if policy.cost > rate.burst then reply[1] = -1 elseif not ok and reply[1] == 1 then reply[1] = 0 end
+  end
+  return policy
+end
+
+local function settled(policy, passes)
+  local reply = policy.reply
+  if mode == 'hit' and passes and reply[1] == 1 then
     policy.law.write(policy.key, policy.state, policy.rates, policy.cost)
+    reply[3] = policy.state.mark or now
+    for i, free in ipairs(policy.frees) do reply[3 * i + 1], reply[3 * i + 3] = reply[3 * i + 1] - policy.cost, free end
   elseif mode == 'refund' or (mode == 'hit' and policy.state.touched) then
     policy.law.write(policy.key, policy.state, policy.rates)
   end
-  local reply = { policy.passes, policy.state.mark or now, policy.own }
-  for i, found in ipairs(policy.found) do
-    local n = 3 * i
-    reply[n + 1] = charged and found[2] - policy.cost or found[2]
-    reply[n + 2] = found[3]
-    reply[n + 3] = charged and found[5] or found[4]
+  return reply
+end
+
+for _, k in ipairs(slow) do
+  local found, passes = {}, true
+  for p = 1, #letters do
+    found[p] = judged(p, k + 2 * p - 2)
+    if found[p].reply[1] < 0 or (found[p].reply[1] == 0 and not found[p].shadow) then passes = false end
   end
-  replies[p] = reply
+  local reply = {}
+  for p, policy in ipairs(found) do reply[p] = settled(policy, passes) end
+  replies[(k - 1) / width + 1] = #letters == 1 and reply[1] or reply
 end
 return replies

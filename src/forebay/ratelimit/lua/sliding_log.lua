@@ -1,8 +1,7 @@
 -- A log of every hit: a sorted set by time, whose members are "sum:cost", the sum of all costs up to there. So what was used in a window
 -- is the difference of two sums, and no entry is looked at for each unit of cost.
-do
+function makers.sliding_log()
   local law = {}
-  laws.sliding_log = law
 
   local function parts(member)
     local sum, cost = string.match(member, '^(%d+):(%d+)$')
@@ -61,7 +60,7 @@ do
       redis.call('UNLINK', key)
       redis.call('ZADD', key, number(now), member(used, used))
       state.total, state.all = used, nil
-    else
+    elseif redis.call('PTTL', key) <= upward(state.longest, 1000) then  -- else somebody looks further back
       redis.call('ZREMRANGEBYSCORE', key, '-inf', number(now - state.longest))
       if redis.call('EXISTS', key) == 0 then state.total = 0 end
     end
@@ -87,4 +86,6 @@ do
     end
     state.total = state.total - cost
   end
+
+  return law
 end

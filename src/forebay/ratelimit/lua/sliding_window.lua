@@ -1,8 +1,7 @@
 -- A sliding window by two counters: what the window before counted weighs as much as of it is still in sight.
 -- State: "period:begin:before:count" for each rate. limit * period is below 2^52, so that all products are exact.
-do
+function makers.sliding_window()
   local law = {}
-  laws.sliding_window = law
 
   function law.read(_, text, rates)
     local state = { others = {}, touched = false }
@@ -76,4 +75,6 @@ do
       end
     end
   end
+
+  return law
 end

@@ -1,0 +1,77 @@
+"""From questions to the script that answers them: all that stand in one record are charged, or none is.
+
+On asyncio the records of one tick are one call. Nothing is asked twice that may have been charged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any, Final, Literal
+
+from ..errors import ConnectFailed, ForebayError, NoScript, Redirected, Refused, UsageError
+from ..events import RefundFailed
+from ..port.port import Port, Reply
+from ..wire.gathering import Gatherable, bulk
+from ..wire.hurry import DECISION, EVALSHA
+from ..wire.resilience import LASTING
+from ..wire.resp import Arg
+from .policy import Policy, Question
+from .rate import Rate, pack_rates
+from .scripts import decides
+
+__all__ = ["again", "ask", "ask_one", "asked_alone", "refund"]
+
+_SCRIPT: Final = Gatherable(EVALSHA[DECISION], decides().digest)
+_HIT: Final = bulk(b"hit")
+_MOST_WORDS: Final = 1000  # what is asked together, whose words are kept
+_words: dict[tuple[bytes, ...], bytes] = {}  # by the words of each for itself
+
+
+def ask_one(port: Port, policy: Policy, text: str, rates: tuple[Rate, ...], cost: int) -> Awaitable[Reply]:
+    """Return what brings the reply to one hit. What that raises goes to `again`."""
+    words = policy.one if cost == 1 and rates is policy.options.rates else policy.words(rates, cost)
+    gathered = port.gather(_SCRIPT, policy.names.packed(text), 2, words, 4)
+    return asked_alone(port, "hit", [Question(policy, text, rates, cost)]) if gathered is None else gathered
+
+
+def ask(port: Port, questions: Sequence[Question]) -> Awaitable[Reply]:
+    """Return what brings the replies to *questions*, of several policies or keys in one slot, in a list. Then as `ask_one`."""
+    keys = b"".join([question.policy.names.packed(question.text) for question in questions])
+    singly = tuple([question.policy.words(question.rates, question.cost) for question in questions])
+    words = _words.get(singly)
+    if words is None:
+        if len(_words) >= _MOST_WORDS:
+            _words.clear()
+        letters = bulk("".join([question.policy.letter for question in questions]).encode())
+        bodies = [question.policy.body(question.rates, question.cost) for question in questions]
+        words = _words[singly] = b"".join((_HIT, letters, *bodies))
+    gathered = port.gather(_SCRIPT, keys, 2 * len(questions), words, 2 + 2 * len(questions))
+    return asked_alone(port, "hit", questions) if gathered is None else gathered
+
+
+async def again(error: ForebayError, port: Port, questions: Sequence[Question]) -> Reply:
+    """Ask anew after *error*, if nothing can have been charged; or raise it."""
+    if isinstance(error, NoScript | ConnectFailed | Redirected) or (isinstance(error, Refused) and error.code not in LASTING):
+        return await asked_alone(port, "hit", questions)
+    raise error
+
+
+async def asked_alone(port: Port, mode: Literal["hit", "peek", "refund"], questions: Sequence[Question], marks: Sequence[int] = ()) -> Any:
+    """Ask in a call of its own. Return the reply to one question, or those to several."""
+    keys = [name for question in questions for name in question.names]
+    words: list[Arg] = [mode, "".join(question.policy.letter for question in questions)]
+    for at, question in enumerate(questions):
+        words += (f"{question.cost}:{marks[at]}" if marks else question.cost, pack_rates(question.rates))
+    (reply,) = await decides().run(port, keys, words, idempotent=mode == "peek", hurry=DECISION)
+    return reply
+
+
+async def refund(port: Port, charged: Iterable[tuple[Question, int]]) -> None:
+    """Give back what was charged, by the marks of the replies. What cannot be given back is reported, and is free again with time."""
+    for question, mark in charged:
+        try:
+            await asked_alone(port, "refund", [question], [mark])
+        except UsageError:
+            raise
+        except ForebayError as error:
+            question.policy.reporter.report(RefundFailed(error, question.policy.name, question.text))
