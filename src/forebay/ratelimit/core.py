@@ -35,7 +35,9 @@ class LimiterCore:
     def __init__(self, policy: Policy) -> None:
         options, port = policy.options, policy.port
         self.policy = policy
-        self.slots = Slots(port, policy.name, policy.names, policy.reporter, options.concurrency or 0, options.slot_lease_us)
+        self.slots = Slots(
+            port, policy.name, policy.names, policy.reporter, options.concurrency or 0, options.slot_lease_us, shadow=options.shadow
+        )
         self._port = port
         self._name = policy.name
         self._tally = policy.tally
