@@ -32,7 +32,7 @@ def to_seconds(value: Duration) -> float:
     elif isinstance(value, str):
         seconds = _read(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = float(value) if abs(value) <= _LONGEST else math.inf  # a whole number may be more than a float can hold
     else:
         raise InvalidDuration(f"a duration is seconds, a timedelta or text such as '15m', not {type(value).__name__}")
     if not 0 < seconds <= _LONGEST:  # also false for NaN

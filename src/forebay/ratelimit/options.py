@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Collection
 from typing import Any, Final, Literal, TypedDict, get_args
 
-from ..durations import Duration, to_ms, to_seconds
-from ..errors import InvalidNamespace, InvalidRate, SettingsError
+from ..durations import Duration, to_seconds
+from ..errors import InvalidDuration, InvalidNamespace, InvalidRate, SettingsError
 from ..keys import Key
-from .rate import EXACT, Rate, RateLike, rates_of
+from .rate import EXACT, Rate, RateLike, rates_of, share_of
 from .scripts import Law
 
 __all__ = ["Algorithm", "LimitOptions", "OnOutage", "Options", "check_rates"]
@@ -75,7 +74,7 @@ class Options:
         self.concurrency = _number(rest, "concurrency", None, 1)
         if not self.rates and self.concurrency is None:
             raise SettingsError(f"limiter {name!r} limits nothing: give a rate, as in limiter({name!r}, '100/minute'), or concurrency=3")
-        self.slot_lease_us = to_ms(rest.pop("slot_lease", "30s")) * 1000
+        self.slot_lease_us = round(_seconds(rest, "slot_lease", "30s") * 1000) * 1000 or 1000
         self.on_outage: OnOutage = rest.pop("on_outage", "open")
         if self.on_outage not in get_args(OnOutage):
             raise SettingsError(f"on_outage={self.on_outage!r} is unknown: use 'open', 'closed' or 'local'")
@@ -92,16 +91,17 @@ class Options:
             _check_plain("rate_for", self.rate_for)
         self.remember = _number(rest, "remember", 10_000, 0) or 0
         self.lease = _number(rest, "lease", None, 2)
-        if self.lease is not None and any(self.lease > rate.burst for rate in self.rates):
-            raise SettingsError(f"lease={self.lease} is more than {self.rates[0]} lets through at once: take less at a time")
-        self.lease_for = to_seconds(rest.pop("lease_for", "1s"))
+        least = min(self.rates, key=lambda rate: rate.burst, default=None)
+        if self.lease is not None and least is not None and self.lease > least.burst:
+            raise SettingsError(f"lease={self.lease} is more than {least} lets through at once: take less at a time")
+        self.lease_for = _seconds(rest, "lease_for", "1s")
         self.secret = _secret(rest.pop("secret", None))
         if rest:
             raise TypeError(f"limiter() has no option {next(iter(rest))!r}; there are: {', '.join(LimitOptions.__annotations__)}")
 
     def local_of(self, rates: tuple[Rate, ...]) -> tuple[Rate, ...]:
         """Return what this process lets through of *rates* while the server is away: its share, and no less than one at once."""
-        return tuple(_share_of(rate, self.local_share) for rate in rates)
+        return tuple(share_of(rate, self.local_share) for rate in rates)
 
 
 def check_rates(rates: tuple[Rate, ...], law: Law) -> tuple[Rate, ...]:
@@ -132,8 +132,11 @@ def _number(rest: dict[str, Any], option: str, default: int | None, least: int) 
     return value
 
 
-def _share_of(rate: Rate, share: float) -> Rate:
-    return Rate.of_us(max(1, math.floor(rate.limit * share)), rate.period_us, max(1, math.floor(rate.burst * share)))
+def _seconds(rest: dict[str, Any], option: str, default: str) -> float:
+    try:
+        return to_seconds(rest.pop(option, default))
+    except InvalidDuration as error:
+        raise InvalidDuration(f"{option}: {error}") from None
 
 
 def _exemption(given: Any) -> Callable[[Key], bool] | None:
@@ -158,7 +161,10 @@ def _check_plain(option: str, function: object) -> None:
 def _secret(given: object) -> bytes:
     if given is None:
         return b""
-    secret = given.encode() if isinstance(given, str) else given
+    try:
+        secret = given.encode() if isinstance(given, str) else given
+    except UnicodeEncodeError:
+        raise SettingsError("secret holds half of a surrogate pair, which has no bytes") from None
     if not isinstance(secret, bytes) or not _LEAST_SECRET <= len(secret) <= _MOST_SECRET:
         raise SettingsError(f"secret must be text or bytes of {_LEAST_SECRET} to {_MOST_SECRET} bytes")
     return secret

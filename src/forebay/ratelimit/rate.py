@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from itertools import pairwise
@@ -10,7 +11,7 @@ from typing import Any, Final
 from ..durations import Duration, to_seconds
 from ..errors import InvalidDuration, InvalidRate
 
-__all__ = ["EXACT", "Rate", "RateLike", "pack_rates", "rates_of", "stored_rate"]
+__all__ = ["EXACT", "Rate", "RateLike", "pack_rates", "rates_of", "share_of", "stored_rate"]
 
 EXACT: Final = 2**53
 """Up to here a double, which is what a script counts with, holds every whole number."""
@@ -20,6 +21,7 @@ _SHORTEST: Final = 1_000  # a lifetime on the server is whole milliseconds
 _LONGEST: Final = 366 * 86_400 * _US
 _LONGEST_DEBT: Final = 10 * _LONGEST
 _MOST_RATES: Final = 8
+_MOST_DIGITS: Final = 30
 _PERIODS: Final = {
     name: seconds * _US
     for names, seconds in (("s sec second", 1), ("m min minute", 60), ("h hour", 3600), ("d day", 86_400), ("w week", 604_800))
@@ -76,6 +78,12 @@ class Rate:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a Rate does not change: make another one with {name}={value!r}")
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a Rate does not change, and keeps its {name}")
+
+    def __reduce__(self) -> tuple[Any, tuple[int, int, int]]:
+        return _unchecked, (self.limit, self.period_us, self.burst)
+
     @property
     def per(self) -> float:
         """The period in seconds."""
@@ -93,11 +101,11 @@ class Rate:
         return hash(self.key)
 
     def __str__(self) -> str:
-        period = _NAMES.get(self.period_us) or (f"{self.per:g}s" if self.period_us >= _US else f"{self.period_us / 1000:g}ms")
+        period = _NAMES.get(self.period_us) or (f"{_shown(self.per)}s" if self.period_us >= _US else f"{_shown(self.period_us / 1000)}ms")
         return f"{self.limit}/{period}" + ("" if self.burst == self.limit else f" burst {self.burst}")
 
     def __repr__(self) -> str:
-        return f"Rate({self.limit}, per={self.per:g}" + ("" if self.burst == self.limit else f", burst={self.burst}") + ")"
+        return f"Rate({self.limit}, per={_shown(self.per)}" + ("" if self.burst == self.limit else f", burst={self.burst}") + ")"
 
 
 RateLike = str | Rate | Iterable[Rate]
@@ -143,8 +151,20 @@ def _fill(rate: Rate, limit: int, period_us: int, burst: int) -> None:
     if not _SHORTEST <= period_us <= _LONGEST:
         raise InvalidRate(f"a period of {period_us / _US:g} s is not between a millisecond and 366 days")
     if limit * burst >= EXACT or burst * period_us // limit > _LONGEST_DEBT:
-        raise InvalidRate(f"{limit} in {period_us / _US:g} s with a burst of {burst} is more than can be counted exactly")
+        numbers = [str(number) if number < EXACT else "more than 2**53" for number in (limit, burst)]  # Python does not show all
+        raise InvalidRate(f"{numbers[0]} in {period_us / _US:g} s with a burst of {numbers[1]} is more than can be counted exactly")
     _assign(rate, limit, period_us, burst)
+
+
+def share_of(rate: Rate, share: float) -> Rate:
+    """Return *share* of *rate*, and no less than one at once."""
+    return _unchecked(max(1, math.floor(rate.limit * share)), rate.period_us, max(1, math.floor(rate.burst * share)))
+
+
+def _unchecked(limit: int, period_us: int, burst: int) -> Rate:
+    rate = Rate.__new__(Rate)
+    _assign(rate, limit, period_us, burst)
+    return rate
 
 
 def _assign(rate: Rate, limit: int, period_us: int, burst: int) -> None:
@@ -158,9 +178,7 @@ def stored_rate(data: bytes) -> Rate | None:
     limit, period_us, burst = map(int, found.groups()) if found is not None else (0, 0, 0)
     if limit < 1 or period_us < _SHORTEST or burst < 1:
         return None
-    rate = Rate.__new__(Rate)
-    _assign(rate, limit, period_us, burst)
-    return rate
+    return _unchecked(limit, period_us, burst)
 
 
 def only(rates: tuple[Rate, ...], given: object) -> Rate:
@@ -190,11 +208,20 @@ def _read(text: str) -> list[Rate]:
         if rest:
             raise _unreadable(text, at + found.end(), rest.strip(), "is too much")
         try:
-            rates.append(Rate.of_us(int(found["limit"][:20]), period, int(found["burst"][:20]) if found["burst"] else None))
+            rates.append(Rate.of_us(_number(found["limit"]), period, _number(found["burst"]) if found["burst"] else None))
         except InvalidRate as error:
             raise InvalidRate(f"{text!r}, at {at}: {error}") from None
         at += len(part) + 1
     return rates
+
+
+def _number(digits: str) -> int:
+    """Return a number; of one that is far too large anything that is too large as well."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else int(digits.lstrip("0")[:_MOST_DIGITS] or "0")
+
+
+def _shown(number: float) -> str:
+    return repr(number).removesuffix(".0")
 
 
 def _unreadable(text: str, at: int, what: str, why: str) -> InvalidRate:
