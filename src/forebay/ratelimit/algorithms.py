@@ -36,12 +36,12 @@ def charge_gcra(free_at: int, rate: Rate, cost: int, now: int) -> int:
     return max(free_at, now * rate.limit) + cost * rate.period_us
 
 
-def _read_gcra(data: object, rate: Rate, now: int) -> int:
+def _read_gcra(data: object, rate: Rate, now: int, _longest: int) -> int:
     for period, limit, whole, part in _stored(data, 4):
         if period == rate.period_us:
             if limit == rate.limit:
                 return whole * limit + part
-            return (now - ((now - whole) * limit - part) // rate.limit) * rate.limit  # as many units, at the new pace
+            return now * rate.limit + max(0, (whole - now) * limit + part)  # as many units, at the new pace
     return 0
 
 
@@ -55,7 +55,7 @@ def _judge_fixed(state: tuple[int, int], rate: Rate, cost: int, now: int) -> Jud
     return ok, max(0, rate.limit - count), 0 if ok else left, left if count else 0
 
 
-def _read_fixed(data: object, rate: Rate, _now: int) -> tuple[int, int]:
+def _read_fixed(data: object, rate: Rate, _now: int, _longest: int) -> tuple[int, int]:
     return next(((begin, count) for period, begin, count in _stored(data, 3) if period == rate.period_us), (0, 0))
 
 
@@ -78,7 +78,7 @@ def _judge_window(state: tuple[int, int, int], rate: Rate, cost: int, now: int) 
     return ok, max(0, free // period), retry, left + period if count else left if before else 0
 
 
-def _read_window(data: object, rate: Rate, _now: int) -> tuple[int, int, int]:
+def _read_window(data: object, rate: Rate, _now: int, _longest: int) -> tuple[int, int, int]:
     return next((tuple(rest) for period, *rest in _stored(data, 4) if period == rate.period_us), (0, 0, 0))  # type: ignore[return-value]
 
 
@@ -93,12 +93,16 @@ def _judge_log(state: Sequence[tuple[int, int, int]], rate: Rate, cost: int, now
     return False, max(0, rate.limit - used), retry, reset
 
 
-def _read_log(data: object, _rate: Rate, _now: int) -> list[tuple[int, int, int]]:
+def _read_log(data: object, rate: Rate, now: int, longest: int) -> list[tuple[int, int, int]]:
     """Return time, sum and cost of each hit, from a reply to ``ZRANGE ... WITHSCORES``."""
     pairs: list[Any] = data if isinstance(data, list) else []
     if pairs and not isinstance(pairs[0], list):  # RESP2, over a client of one's own
         pairs = list(zip(pairs[::2], pairs[1::2], strict=True))
-    return [(int(float(at)), *map(int, member.split(b":"))) for member, at in pairs]  # type: ignore[misc]
+    log: list[tuple[int, int, int]] = [(int(float(at)), *map(int, member.split(b":"))) for member, at in pairs]  # type: ignore[misc]
+    if log and log[-1][0] > now:  # the clock was set back: all that was in sight happens now
+        used = min(rate.limit, sum(cost for at, _, cost in log if at > log[-1][0] - longest))
+        return [(now, used, used)]
+    return log
 
 
 def _stored(data: object, size: int) -> list[tuple[int, ...]]:
@@ -108,9 +112,9 @@ def _stored(data: object, size: int) -> list[tuple[int, ...]]:
 
 
 class Rules(Struct, frozen=True):
-    """How a law reads the state of a rate from what is stored, and how it judges that."""
+    """How a law reads the state of a rate from what is stored (the last number is the longest period of a policy), and judges it."""
 
-    read: Callable[[object, Rate, int], Any]
+    read: Callable[[object, Rate, int, int], Any]
     judge: Callable[[Any, Rate, int, int], Judged]
 
 

@@ -35,7 +35,7 @@ def ask_one(port: Port, policy: Policy, text: str, rates: tuple[Rate, ...], cost
 
 
 def ask(port: Port, questions: Sequence[Question]) -> Awaitable[Reply]:
-    """Return what brings the replies to *questions*, of several policies or keys in one slot, in a list. Then as `ask_one`."""
+    """Return what brings the replies to *questions*, of several policies or keys, in a list. Then as `ask_one`."""
     keys = b"".join([question.policy.names.packed(question.text) for question in questions])
     singly = tuple([question.policy.words(question.rates, question.cost) for question in questions])
     words = _words.get(singly)
@@ -56,7 +56,9 @@ async def again(error: ForebayError, port: Port, questions: Sequence[Question]) 
     raise error
 
 
-async def asked_alone(port: Port, mode: Literal["hit", "peek", "refund"], questions: Sequence[Question], marks: Sequence[int] = ()) -> Any:
+async def asked_alone(
+    port: Port, mode: Literal["hit", "charge", "peek", "refund"], questions: Sequence[Question], marks: Sequence[int] = ()
+) -> Any:
     """Ask in a call of its own. Return the reply to one question, or those to several."""
     keys = [name for question in questions for name in question.names]
     words: list[Arg] = [mode, "".join(question.policy.letter for question in questions)]

@@ -17,8 +17,7 @@ from .line import Line
 from .names import LONGEST, text_of
 from .options import check_rates
 from .policy import Policy, Question
-from .rate import Rate, RateLike, pack_rates, rates_of
-from .refusals import own_rates_of
+from .rate import Rate, RateLike, pack_rates, rates_of, stored_rates
 from .scripts import OWN_RATES
 from .slots import Slots
 from .stock import Stock
@@ -177,7 +176,7 @@ class LimiterCore:
     async def own_rates(self, key: Key) -> tuple[Rate, ...] | None:
         """Return the rates that `set_rates` gave to *key*; None if it has none. Raises as `rates`."""
         _, own = self.policy.names.of(text_of(key))
-        return own_rates_of(await self._port.execute("GET", own))
+        return stored_rates(await self._port.execute("GET", own))
 
     # units that were charged before
 

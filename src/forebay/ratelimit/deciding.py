@@ -12,8 +12,7 @@ from ..events import LimitShadowed, LimitUndecided, LimitUnreadable
 from ..port.port import Reply
 from .algorithms import Judged
 from .policy import Policy, Question
-from .rate import Rate
-from .refusals import own_rates_of
+from .rate import Rate, stored_rates
 from .verdict import DecidedBy, Standing, Verdict
 
 __all__ = ["by_two", "decided", "in_shadow", "limited", "recalled", "stand_in", "verdict_of"]
@@ -57,11 +56,11 @@ def decided(question: Question, reply: Reply, *, counts: bool = True) -> Verdict
         return by_two(policy.name, rates, reply)
     passes, own, _, *numbers = reply
     if passes < 0:
-        raise too_costly(question, own_rates_of(own) or rates)
+        raise too_costly(question, stored_rates(own, checked=True) or rates)
     if own == b"!":
         policy.reporter.report(LimitUnreadable(ValueError("the stored rates are damaged"), policy.name, question.text))
     elif own is not None:
-        rates = own_rates_of(own) or rates
+        rates = stored_rates(own, checked=True) or rates
     if len(rates) == 1:
         (rate,) = rates
         remaining, retry, reset = numbers

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ..durations import Duration, to_seconds
 from ..errors import InvalidDuration, InvalidRate
 
-__all__ = ["EXACT", "Rate", "RateLike", "pack_rates", "rates_of", "share_of", "stored_rate"]
+__all__ = ["EXACT", "Rate", "RateLike", "pack_rates", "rates_of", "share_of", "stored_rates"]
 
 EXACT: Final = 2**53
 """Up to here a double, which is what a script counts with, holds every whole number."""
@@ -172,13 +172,21 @@ def _assign(rate: Rate, limit: int, period_us: int, burst: int) -> None:
         object.__setattr__(rate, name, value)
 
 
-def stored_rate(data: bytes) -> Rate | None:
-    """Return one of the rates of `pack_rates`, by the same rules as the script reads it; None if it is none."""
-    found = _STORED.fullmatch(data)
-    limit, period_us, burst = map(int, found.groups()) if found is not None else (0, 0, 0)
-    if limit < 1 or period_us < _SHORTEST or burst < 1:
+def stored_rates(data: object, *, checked: bool = False) -> tuple[Rate, ...] | None:
+    """Return the rates of `pack_rates`; None if they are none, by the same rules as a script's. What a script read was *checked* by it."""
+    if not isinstance(data, bytes):
         return None
-    return _unchecked(limit, period_us, burst)
+    rates = []
+    for part in data.split(b","):
+        found = _STORED.fullmatch(part)
+        if found is None:
+            return None
+        numbers = [int(number) for number in found.groups()]
+        try:
+            rates.append(_unchecked(*numbers) if checked else Rate.of_us(*numbers))
+        except InvalidRate:
+            return None
+    return tuple(rates)
 
 
 def only(rates: tuple[Rate, ...], given: object) -> Rate:

@@ -19,10 +19,10 @@ from ..forks import renew_after_fork
 from ..port.port import Port
 from ..wire.resp import Arg, Reply
 from .algorithms import LAW, Judged
-from .rate import Rate, stored_rate
+from .rate import Rate, stored_rates
 from .scripts import Law
 
-__all__ = ["Refusals", "Remembered", "Track", "own_rates_of"]
+__all__ = ["Refusals", "Remembered", "Track"]
 
 Track = Callable[[bytes, Sequence[tuple[Arg, ...]]], Awaitable[tuple[list[Reply], object | None]]]
 """Reads a key and has the server tell when it changes; see `Port.track`."""
@@ -41,7 +41,8 @@ class Remembered:
         rules = LAW[law]
         self.asked = asked  # the rates that the limiter had for the key
         self.judge = rules.judge
-        self.parts = [(rate, rules.read(data, rate, at)) for rate in rates]
+        longest = max(rate.period_us for rate in rates)
+        self.parts = [(rate, rules.read(data, rate, at, longest)) for rate in rates]
         self.least = min(rate.burst for rate in rates)
         self.offset = at - int(sent * 1_000_000)
         self.until = until
@@ -123,7 +124,7 @@ class Refusals:
         data: Any = replies[0] if logged else replies[0][0]
         if not data or (logged and len(data) > _MOST_LOGGED):
             return None
-        rates, left = own_rates_of(replies[1]) or asked, replies[2]
+        rates, left = stored_rates(replies[1]) or asked, replies[2]
         until = sent + left / 1000 if left >= 0 else inf  # rates of the key's own end by themselves
         seconds, microseconds = replies[3]
         at = int(seconds) * 1_000_000 + int(microseconds)
@@ -172,11 +173,3 @@ class Refusals:
 
     def __repr__(self) -> str:
         return f"<Refusals: {len(self.held)} of {self._most}>"
-
-
-def own_rates_of(data: object) -> tuple[Rate, ...] | None:
-    """Return the rates that are stored for a key of its own; None if there are none that can be read."""
-    if not isinstance(data, bytes):
-        return None
-    rates = [stored_rate(each) for each in data.split(b",")]
-    return None if None in rates else tuple(rate for rate in rates if rate is not None)

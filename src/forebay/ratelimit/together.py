@@ -21,7 +21,6 @@ from .verdict import Decision, Verdict
 
 __all__ = ["hit_all"]
 
-_BRIEF: Final = (2, 4)  # words in a reply that says no more than what is left
 _Place = tuple[Policy, str]
 _FORM: Final = "give (limiter, key) or (limiter, key, cost) for each"
 
@@ -85,10 +84,13 @@ def _read(port: Port, given: Sequence[Any]) -> tuple[LimiterCore, Key, int]:
 
 async def _decided(port: Port, asks: dict[_Place, Question]) -> dict[_Place, Verdict]:
     verdicts: dict[_Place, Verdict] = {}
+    if not any(question.policy.splits for question in asks.values()):
+        verdicts |= zip(asks, await _decided_group(port, list(asks.values())), strict=True) if asks else ()
+        return verdicts
     charged: list[tuple[Question, int]] = []
     groups: dict[int, list[tuple[_Place, Question]]] = {}
     for place, question in asks.items():
-        groups.setdefault(slot_of(question.names[0]) if question.policy.splits else 0, []).append((place, question))
+        groups.setdefault(slot_of(question.names[0]), []).append((place, question))
     try:
         for group in groups.values():
             if all(verdict.allowed for verdict in verdicts.values()):
@@ -111,8 +113,10 @@ async def _decided_group(port: Port, questions: Sequence[Question], marks: list[
     """Return the verdicts of one slot; add to *marks* what was charged, by which it can be given back."""
     try:
         try:
-            replies = await ask(port, questions)
+            replies = await (ask(port, questions) if marks is None else asked_alone(port, "charge", questions))
         except ForebayError as error:
+            if marks is not None:  # that was repeated as far as may be
+                raise
             replies = await again(error, port, questions)
     except UsageError:
         raise
@@ -127,7 +131,7 @@ async def _decided_group(port: Port, questions: Sequence[Question], marks: list[
     if passes and marks is not None:
         for question, reply, verdict in zip(questions, replies, found, strict=True):
             if not verdict.shadowed:
-                marks.append((question, 0 if len(reply) in _BRIEF else reply[2]))  # GCRA knows without a mark
+                marks.append((question, reply[2]))
     return found
 
 

@@ -23,6 +23,17 @@ function makers.gcra()
     end
   end
 
+  -- A time of one limit as a time of another, for as many units: both are the same number of parts. In two steps, for that number may be
+  -- more than a double holds.
+  local function paced(whole, part, from, to)
+    local high = floor(whole / 33554432)
+    local upper = high * from
+    local first = floor(upper / to)
+    local rest = (upper - first * to) * 33554432 + (whole - high * 33554432) * from + part
+    local second = floor(rest / to)
+    return first * 33554432 + second, rest - second * to
+  end
+
   function law.read(_, text, rates)
     local found = {}
     if text then
@@ -45,7 +56,7 @@ function makers.gcra()
           local whole, part = one[3] - now, one[4]
           if whole < 0 then whole, part = 0, 0 end
           if one[2] ~= rate.limit then  -- as many units as before, at the new pace
-            whole, part = upward(whole * one[2] + part, rate.limit), 0
+            whole, part = paced(whole, part, one[2], rate.limit)
             state.touched = true
           end
           if whole > rate.most or (whole == rate.most and part > rate.most_part) then
@@ -92,9 +103,12 @@ function makers.gcra()
     store(key, texts, longest)
   end
 
-  function law.refund(state, rates, cost)
+  -- What was charged at *mark* has been running out since: only what must be left of it is given back.
+  function law.refund(state, rates, cost, mark)
     for i, rate in ipairs(rates) do
       local less, less_part = times(rate, cost)
+      less = less - max(0, now - mark)
+      if less < 0 then less, less_part = 0, 0 end
       local whole, part = state[i][1] - less, state[i][2] - less_part
       if part < 0 then whole, part = whole - 1, part + rate.limit end
       if whole < 0 then whole, part = 0, 0 end

@@ -15,12 +15,16 @@ local function store(key, texts, longest)
   redis.call('SET', key, fresh[key], 'PX', number(upward(longest, 1000)))
 end
 
+-- The same rules as those of Rate: what cannot be counted with is no rate.
 local function rates_in(text)
   local rates = {}
   for one in string.gmatch(text .. ',', '([^,]*),') do
     local limit, period, burst = string.match(one, '^(%d+):(%d+):(%d+)$')
-    if not limit or limit + 0 < 1 or period + 0 < 1000 or burst + 0 < 1 then return nil end
-    rates[#rates + 1] = { limit = tonumber(limit), period = tonumber(period), burst = tonumber(burst) }
+    if not limit then return nil end
+    limit, period, burst = tonumber(limit), tonumber(period), tonumber(burst)
+    if limit < 1 or burst < 1 or period < 1000 or period > 31622400000000 then return nil end
+    if limit * burst >= 9007199254740992 or floor(burst * period / limit) > 316224000000000 then return nil end
+    rates[#rates + 1] = { limit = limit, period = period, burst = burst }
   end
   return rates
 end

@@ -1,4 +1,5 @@
 -- What was not quick: each record by the laws of its policies.
+local charges = mode == 'hit' or mode == 'charge'
 local named = { g = 'gcra', f = 'fixed_window', w = 'sliding_window', l = 'sliding_log' }
 
 local function held(k)
@@ -35,11 +36,10 @@ end
 
 local function settled(policy, passes)
   local reply = policy.reply
-  if mode == 'hit' and passes and reply[1] == 1 then
+  if charges and passes and reply[1] == 1 then
     policy.law.write(policy.key, policy.state, policy.rates, policy.cost)
-    reply[3] = policy.state.mark or now
     for i, free in ipairs(policy.frees) do reply[3 * i + 1], reply[3 * i + 3] = reply[3 * i + 1] - policy.cost, free end
-  elseif mode == 'refund' or (mode == 'hit' and policy.state.touched) then
+  elseif mode == 'refund' or (charges and policy.state.touched) then
     policy.law.write(policy.key, policy.state, policy.rates)
   end
   return reply

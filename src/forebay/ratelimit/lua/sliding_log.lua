@@ -67,18 +67,21 @@ function makers.sliding_log()
     if charged then
       state.total = state.total + charged
       redis.call('ZADD', key, number(now), member(state.total, charged))
-      state.mark = state.total
     end
     local left = upward(state.longest, 1000)
     if redis.call('PTTL', key) < left then redis.call('PEXPIRE', key, number(left)) end
   end
 
-  -- *mark* is the sum that the hit was given. Those behind it lose its cost from theirs.
+  -- *mark* is when it was charged; of several of one moment and cost any will do. Those behind it lose its cost from their sums.
   function law.refund(state, _, cost, mark)
-    local rank = redis.call('ZRANK', state.key, member(mark, cost))
-    if not rank then return end
-    local behind = redis.call('ZRANGE', state.key, rank + 1, -1, 'WITHSCORES')
-    redis.call('ZREM', state.key, member(mark, cost))
+    local hit
+    for _, each in ipairs(redis.call('ZRANGE', state.key, number(mark), number(mark), 'BYSCORE')) do
+      local _, own = parts(each)
+      if own == cost then hit = each end
+    end
+    if not hit then return end
+    local behind = redis.call('ZRANGE', state.key, redis.call('ZRANK', state.key, hit) + 1, -1, 'WITHSCORES')
+    redis.call('ZREM', state.key, hit)
     for at = 1, #behind, 2 do
       local sum, own = parts(behind[at])
       redis.call('ZREM', state.key, behind[at])
