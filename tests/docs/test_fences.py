@@ -111,6 +111,19 @@ def test_every_token_operation_and_option_is_documented_with_an_example():
         assert f"{option}=" in examples or option == "algorithm", f"{option} has no example that runs"
 
 
+def test_every_limiter_operation_and_option_is_documented_with_an_example():
+    from forebay import Limiter, LimitOptions
+
+    page = ROOT / "docs" / "limits.md"
+    examples = "\n".join(fences(page, "python"))
+    for name in [name for name in dir(Limiter) if not name.startswith("_") and name != "name"]:
+        assert f"`{name}(" in page.read_text(), name
+    without = {"algorithm", "local_share", "remember", "lease_for"}  # shown in tables and sentences
+    for option in LimitOptions.__annotations__:
+        assert re.search(rf"`{option}[`=]", page.read_text()), option
+        assert f"{option}=" in examples or option in without, f"{option} has no example that runs"
+
+
 def test_every_cache_option_is_documented_with_an_example():
     from forebay import CacheOptions
 

@@ -118,7 +118,12 @@ def test_the_version():
     assert (done.returncode, done.stdout) == (0, f"forebay {forebay.__version__}\n")
 
 
-@pytest.mark.parametrize("words", [(), ("warm",), ("ping",), ("cache",), ("cache", "clear"), ("cache", "delete-matching")], ids=" ".join)
+LIMITS = [("limit", *words) for words in ((), ("peek",), ("hit",), ("reset",), ("rates",))]
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("warm",), ("ping",), ("cache",), ("cache", "clear"), ("cache", "delete-matching"), *LIMITS], ids=" ".join
+)
 def test_every_command_has_help(words):
     done = runner.invoke(app, [*words, "--help"])
     assert done.exit_code == 0

@@ -108,7 +108,31 @@ async def tokens(bay):
     assert await tokens.list_for(42) == []
 
 
+async def limits(bay):
+    for algorithm in ("gcra", "fixed_window", "sliding_window", "sliding_log"):
+        limiter = bay.limiter("api", "2/hour, 7/day", algorithm=algorithm)
+        for _ in range(2):
+            assert (await limiter.hit("ada")).decided_by == "server"
+        for _ in range(2):
+            assert not (await limiter.hit("ada")).allowed
+        await limiter.set_rates("ada", "9/day", "1m")
+        assert (await limiter.peek("ada")).limit == 9
+        assert (await bay.hit_all([(getattr(limiter, "wrapped", limiter), "ada")])).allowed
+        assert await limiter.clear_rates("ada")
+        assert await limiter.rates("ada") != ()
+        assert await limiter.reset("ada")
+    jobs = bay.limiter("jobs", concurrency=1)
+    made = getattr(jobs, "wrapped", jobs).slot("ada", timeout=5)
+    if hasattr(made, "__aenter__"):
+        async with made as slot:
+            assert slot.token
+    else:
+        with made as slot:
+            assert slot.token
+
+
 FEATURES = {
+    "limits": (limits, ["limits"]),
     "caches": (caches, ["caches"]),
     "freshness": (freshness, ["caches", "freshness"]),
     "tags": (tags, ["caches", "tags"]),

@@ -28,7 +28,9 @@ def run_recipe():
 
 def test_the_lines_of_the_readme(tmp_path):
     lines = re.findall(r"^\$ (curl .*)$", README, re.MULTILINE)
-    assert len(lines) == 7
+    assert len(lines) == 8
+    [(times, guess)] = re.findall(r"^\$ for i in \$\(seq (\d+)\); do (curl .*); done$", README, re.MULTILINE)
+    lines[7:7] = [guess] * int(times)
     port = free_port()
     process = subprocess.Popen(
         run_recipe(),
@@ -44,8 +46,12 @@ def test_the_lines_of_the_readme(tmp_path):
                 break
         jars = {}
         answers = [curl(line.replace("127.0.0.1:8000", f"127.0.0.1:{port}"), jars) for line in lines]
-        first, second, _change, after, stats, login, me = answers
-        assert [answer.status_code for answer in answers] == [200] * 7
+        first, second, _change, after, stats, login, me, *guesses, last = answers
+        assert [answer.status_code for answer in answers] == [200] * 7 + [401] * int(times) + [429]
+        assert last.json() == {"error": "rate limit exceeded"}
+        assert int(last.headers["Retry-After"]) >= 1
+        assert '"login-account";r=0' in last.headers["RateLimit"]
+        assert guesses[0].headers["RateLimit-Policy"] == last.headers["RateLimit-Policy"]
         assert "HttpOnly" in login.headers["set-cookie"]
         assert me.json()["user"]["name"] == "Grace Hopper"
         assert [answer.headers["X-Cache"] for answer in (first, second, after)] == ["MISS", "HIT", "MISS"]
