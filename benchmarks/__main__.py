@@ -11,6 +11,8 @@ from pathlib import Path
 from benchmarks.cluster import cluster
 from benchmarks.coherence import coherence
 from benchmarks.imports import import_cost
+from benchmarks.limited_apps import limited_apps
+from benchmarks.limits import SCENARIOS as LIMITS
 from benchmarks.measure import measure_async, measure_threads
 from benchmarks.near_policy import REQUESTS, near_policy
 from benchmarks.report import Outcome, headline, table
@@ -19,7 +21,8 @@ from benchmarks.sessions import sessions
 from benchmarks.workload import Server
 from forebay import EmbeddedServer, Forebay
 
-GROUPS = (*dict.fromkeys(scenario.group for scenario in SCENARIOS), "cluster", "imports", "near", "coherence", "sessions")
+ALL = (*SCENARIOS, *LIMITS)
+GROUPS = (*dict.fromkeys(scenario.group for scenario in ALL), "cluster", "imports", "near", "coherence", "sessions", "limited")
 IMPORT_TARGET_MS = 25
 
 
@@ -39,7 +42,7 @@ def main() -> None:
         print(f"medians of {options.rounds} rounds of {options.seconds:g} s; ratios are medians of each round's own ratio")
         print("CPU is that of this process, all its threads (glide works in one of its own); the server's is not in it\n", flush=True)
         run = Run(options, server)
-        for scenario in SCENARIOS:
+        for scenario in ALL:
             if scenario.group in options.only:
                 run.measure(scenario)
         if "coherence" in options.only:
@@ -53,6 +56,8 @@ def main() -> None:
         run.near()
     if "sessions" in options.only:
         run.sessions()
+    if "limited" in options.only:
+        run.limited()
     run.end()
 
 
@@ -97,6 +102,10 @@ class Run:
     def sessions(self) -> None:
         """Measure sessions behind a server, beside another library's, and print it."""
         self._record["sessions"] = sessions(2 if self._options.quick else 21, 0.3 if self._options.quick else 0.6)
+
+    def limited(self) -> None:
+        """Measure a session, a limit and a cached read in one request, beside other libraries', and print it."""
+        self._record["limited"] = limited_apps(2 if self._options.quick else 21, 0.3 if self._options.quick else 0.6)
 
     def end(self) -> None:
         """Say which targets were missed, and write the record."""

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from benchmarks.measure import Series, ratio
 from benchmarks.scenarios import Scenario
 
-PACKAGES = ("forebay", "hiredis", "msgspec", "redis", "valkey-glide", "coredis", "cashews", "aiocache")
+PACKAGES = ("forebay", "hiredis", "msgspec", "redis", "valkey-glide", "coredis", "cashews", "aiocache", "limits", "throttled-py")
 
 
 @dataclass(frozen=True)

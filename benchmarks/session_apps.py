@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -14,6 +15,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 USER = {"id": 42, "name": "Ada Lovelace", "email": "ada@example.org", "tags": ["a", "b", "c"]}
+RATE = "1000000/day"  # nobody is refused
 IN_SESSION = {"user_id": 42, "cart": ["apple", "pear"], "locale": "en"}
 
 Endpoint = Callable[[Request], Awaitable[PlainTextResponse]]
@@ -48,10 +50,11 @@ def wire(url: str) -> Starlette:
     return _routes(read, read, read)
 
 
-def forebay(url: str) -> Starlette:
-    """Forebay's middleware, and a cached value beside it."""
+def forebay(url: str, *, limited: bool = False) -> Starlette:
+    """Forebay's middleware, and a cached value beside it; or a limit as well."""
     from forebay import AsyncForebay
     from forebay.web.asgi import SessionMiddleware
+    from forebay.web.limits import LimitMiddleware
 
     bay = AsyncForebay(url, prefix="bench:")
     cache = bay.cache("user", ttl="1h")
@@ -74,13 +77,17 @@ def forebay(url: str) -> Starlette:
         return PlainTextResponse(user["name"])
 
     app = _routes(login, read, both)
+    if limited:
+        app.add_middleware(LimitMiddleware, limits=[bay.limiter("api", RATE)])
     app.add_middleware(SessionMiddleware, sessions=bay.sessions())
     return app
 
 
-def starsessions(url: str) -> Starlette:
-    """starsessions with its Redis store and rolling sessions, and redis-py for the cached value."""
+def starsessions(url: str, *, limited: bool = False) -> Starlette:
+    """starsessions with its Redis store and rolling sessions, and redis-py for the cached value; or slowapi as well."""
     from redis.asyncio import Redis
+    from slowapi import Limiter
+    from slowapi.util import get_remote_address
     from starsessions import SessionMiddleware, load_session
     from starsessions.stores.redis import RedisStore
 
@@ -95,7 +102,7 @@ def starsessions(url: str) -> Starlette:
         await load_session(request)
         return PlainTextResponse(request.session["locale"])
 
-    async def both(request: Request) -> PlainTextResponse:
+    async def both(request: Request) -> PlainTextResponse:  # slowapi wants the name
         await load_session(request)
         key = f"bench:user:{request.session['user_id']}"
         data = await redis.get(key)
@@ -104,7 +111,9 @@ def starsessions(url: str) -> Starlette:
             await redis.set(key, data, ex=3600)
         return PlainTextResponse(json.loads(data)["name"])
 
-    app = _routes(login, read, both)
+    limiter = Limiter(key_func=get_remote_address, storage_uri=url, headers_enabled=True)
+    app = _routes(login, read, limiter.limit(RATE)(both) if limited else both)
+    app.state.limiter = limiter
     app.add_middleware(SessionMiddleware, store=RedisStore(url), lifetime=3600, rolling=True, cookie_https_only=False)
     return app
 
@@ -114,8 +123,9 @@ def _routes(login: Endpoint, read: Endpoint, both: Endpoint) -> Starlette:
 
 
 APPS = {"bare": bare, "wire": wire, "forebay": forebay, "starsessions": starsessions}
+LIMITED = {"forebay, limited": partial(forebay, limited=True), "starsessions, slowapi": partial(starsessions, limited=True)}
 
 
 if __name__ == "__main__":
     name, port, url = sys.argv[1:]
-    uvicorn.run(APPS[name](url), host="127.0.0.1", port=int(port), log_level="warning", access_log=False)
+    uvicorn.run((APPS | LIMITED)[name](url), host="127.0.0.1", port=int(port), log_level="warning", access_log=False)

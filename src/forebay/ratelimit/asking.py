@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, Final, Literal
 
-from ..errors import ConnectFailed, ForebayError, NoScript, Redirected, Refused, UsageError
+from ..errors import ConnectFailed, ForebayError, NoScript, Redirected, Refused, Unavailable, UsageError
 from ..events import RefundFailed
 from ..port.port import Port, Reply
 from ..wire.gathering import Gatherable, bulk
@@ -16,7 +16,7 @@ from ..wire.hurry import DECISION, EVALSHA
 from ..wire.resilience import LASTING
 from ..wire.resp import Arg
 from .policy import Policy, Question
-from .rate import Rate, pack_rates
+from .rate import Rate, pack_rates, stored_rates
 from .scripts import decides
 
 __all__ = ["again", "ask", "ask_one", "asked_alone", "refund"]
@@ -64,7 +64,34 @@ async def asked_alone(
     words: list[Arg] = [mode, "".join(question.policy.letter for question in questions)]
     for at, question in enumerate(questions):
         words += (f"{question.cost}:{marks[at]}" if marks else question.cost, pack_rates(question.rates))
+    if len(questions) == 1 and questions[0].policy.splits:
+        return await _asked_where_slots_move(port, keys, words, idempotent=mode == "peek")
     (reply,) = await decides().run(port, keys, words, idempotent=mode == "peek", hurry=DECISION)
+    return reply
+
+
+async def _asked_where_slots_move(port: Port, keys: list[str], words: list[Arg], *, idempotent: bool) -> Reply:
+    """Ask a cluster about one key. While its slot moves, a script may name no second one: then the key's own rates are read before."""
+    command: tuple[Arg, ...] = (EVALSHA[DECISION], decides().digest, len(keys), *keys, *words)
+    try:
+        try:
+            (reply,) = await port.send(*command)
+        except Unavailable as error:
+            if isinstance(error, Refused) and error.code == "TRYAGAIN":
+                raise
+            (reply,) = await port.again(error, command, idempotent=idempotent)
+    except NoScript:
+        (reply,) = await decides().run(port, keys, words, idempotent=idempotent, hurry=DECISION)
+    except Refused as error:
+        if error.code != "TRYAGAIN":
+            raise
+        own = await port.execute("Get", keys[1])
+        if stored_rates(own) is not None:
+            words[-1] = own
+        words[0] = "charge" if words[0] == "hit" else words[0]  # which is answered in full
+        (reply,) = await decides().run(port, [keys[0]] * 2, words, idempotent=idempotent, hurry=DECISION)
+        if words[-1] is own and reply[0] >= -1:
+            reply[1] = own
     return reply
 
 

@@ -83,18 +83,18 @@ class LimiterCore:
                 reply = await ask_one(self._port, self.policy, text, rates, cost)
             except ForebayError as error:
                 reply = await again(error, self._port, [Question(self.policy, text, rates, cost)])
+            if len(reply) == 2:  # there was room, by one rate
+                self._tally.allowed += 1
+                rate = rates[0]
+                return Verdict(True, rate.limit, reply[0], 0.0, reply[1] / 1_000_000, self._name, rate)  # noqa: FBT003
+            if len(reply) == 4:
+                self._tally.allowed += 1
+                return by_two(self._name, rates, reply)
+            verdict = decided(Question(self.policy, text, rates, cost), reply)
         except UsageError:
             raise
         except ForebayError as error:
             return stand_in(Question(self.policy, text, rates, cost), error, charging=True)
-        if len(reply) == 2:  # there was room, by one rate
-            self._tally.allowed += 1
-            rate = rates[0]
-            return Verdict(True, rate.limit, reply[0], 0.0, reply[1] / 1_000_000, self._name, rate)  # noqa: FBT003
-        if len(reply) == 4:
-            self._tally.allowed += 1
-            return by_two(self._name, rates, reply)
-        verdict = decided(Question(self.policy, text, rates, cost), reply)
         self.policy.count(verdict)
         return verdict
 
@@ -104,12 +104,11 @@ class LimiterCore:
         if self.policy.is_exempt(key):
             return self.policy.exempted(question.rates, counts=False)
         try:
-            reply = await asked_alone(self._port, "peek", [question])
+            return decided(question, await asked_alone(self._port, "peek", [question]), counts=False)
         except UsageError:
             raise
         except ForebayError as error:
             return stand_in(question, error, charging=False)
-        return decided(question, reply, counts=False)
 
     async def acquire(self, key: Key, timeout: Duration | None = None, cost: int = 1) -> Verdict:
         """Wait until there is room, then charge *cost*. In one process, who comes first to a key is served first.
@@ -183,7 +182,7 @@ class LimiterCore:
     async def _from_stock(self, stock: Stock, question: Question) -> Verdict | None:
         """Take the cost from units that were charged before, or charge some more; None: ask for this cost alone."""
         while True:
-            taken = stock.take(question.text, question.cost)
+            taken = stock.take(question.text, question.cost, question.rates)
             if taken is None:
                 return None
             if isinstance(taken, Verdict):
@@ -206,8 +205,8 @@ class LimiterCore:
             stock.dry(question.text, 1.0)
         except UsageError:
             raise
-        except ForebayError:  # the caller asks for its own cost, and tells of what happens then
-            stock.dry(question.text, 0.0)
+        except ForebayError:  # each caller asks for its own cost, and tells of what happens then
+            stock.dry(question.text, _SLICE)
         else:
             stock.put(question.text, verdict, promise)
 

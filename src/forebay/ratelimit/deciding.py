@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from ..errors import ForebayError, InvalidCost, RateLimited
+from ..errors import ForebayError, InvalidCost, RateLimited, ServerError
 from ..events import LimitShadowed, LimitUndecided, LimitUnreadable
 from ..port.port import Reply
 from .algorithms import Judged
@@ -17,6 +17,7 @@ from .verdict import DecidedBy, Standing, Verdict
 
 __all__ = ["by_two", "decided", "in_shadow", "limited", "recalled", "stand_in", "verdict_of"]
 
+_ERROR: Final = -2
 _SECOND: Final = 1_000_000
 _WORTH_REMEMBERING: Final = 0.005  # seconds: a refusal that ends sooner is asked for again
 _CLOSED_FOR: Final = 1.0  # seconds, in the verdict of a limiter that is closed while the server is away
@@ -47,6 +48,7 @@ def decided(question: Question, reply: Reply, *, counts: bool = True) -> Verdict
 
     Raises:
         InvalidCost: it could never pass; nothing was charged.
+        ServerError: this key could not be decided.
     """
     policy = question.policy
     rates = question.rates
@@ -54,6 +56,8 @@ def decided(question: Question, reply: Reply, *, counts: bool = True) -> Verdict
         return Verdict(True, rates[0].limit, reply[0], 0.0, reply[1] / _SECOND, policy.name, rates[0])  # noqa: FBT003
     if len(reply) == 4:
         return by_two(policy.name, rates, reply)
+    if reply[0] == _ERROR:
+        raise ServerError(reply[1].decode("utf-8", "replace"))
     passes, own, _, *numbers = reply
     if passes < 0:
         raise too_costly(question, stored_rates(own, checked=True) or rates)

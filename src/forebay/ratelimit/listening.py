@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ForebayError, ServerError, Unavailable
@@ -26,6 +27,8 @@ __all__ = ["RefusalListener"]
 _TRACKING: Final = pack(("CLIENT", "TRACKING", "ON"))
 _LOOK: Final = 0.01  # seconds after which a new key is looked for
 _SLEEP: Final = 0.25  # seconds after which a sleeper looks whether it is to end
+_BUSY: Final = 1.0  # seconds after the last key in which another one is looked for so often
+_READS: Final = 16  # keys that are read before it is heard what has changed
 _MOST: Final = 1000  # keys that wait to be read
 _PAUSE: Final = 0.1  # seconds until a lost connection is opened again
 
@@ -66,12 +69,15 @@ class RefusalListener:
                 continue
             try:
                 (reply,) = await stream.ask([_TRACKING])
-                if isinstance(reply, ServerError) and not isinstance(reply, Unavailable):
+                if isinstance(reply, Unavailable):  # not now
+                    raise reply
+                if isinstance(reply, ServerError):
                     await self._refused()
                     return
                 await self._work(stream)
-            except ForebayError:  # the connection was lost, and another is opened
+            except ForebayError:  # the connection was lost, or is of no use yet, and another is opened
                 await self._give_up(_nothing_tells)
+                await self._port.waiting.sleep(_PAUSE)
             finally:
                 self._port.tracking.lost(stream)
                 await stream.close()
@@ -88,14 +94,17 @@ class RefusalListener:
         async def track(_key: bytes, commands: Sequence[tuple[Arg, ...]]) -> tuple[list[Reply], object | None]:
             return await stream.ask([pack(command) for command in commands]), stream
 
+        busy_until = 0.0
         while not self._port.waiting.stopped:
-            while self._waiting:
+            for _ in range(min(len(self._waiting), _READS)):
                 await self._waiting.popleft()(track)
-            push = await stream.next(_LOOK)
-            if push is not None:
+                busy_until = monotonic() + _BUSY
+            patience = 0.0 if self._waiting else _LOOK if monotonic() < busy_until else _SLEEP
+            while (push := await stream.next(patience)) is not None:  # all that is there goes before what is read next
                 changed, names = names_in(push)
                 if changed:
                     self._port.tracking.invalidated(stream, names)
+                patience = 0.0
 
     async def _refused(self) -> None:
         """The server does not tell of changes, and will not: each refusal is asked for."""

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from ..forks import renew_after_fork
 from ..port.port import Promise
+from .rate import Rate
 from .verdict import Verdict
 
 __all__ = ["Refill", "Stock"]
@@ -33,10 +34,11 @@ class Refill:
 
 
 class _Held:
-    __slots__ = ("dry_until", "promise", "taken_at", "units", "until", "verdict")
+    __slots__ = ("dry_until", "promise", "rates", "taken_at", "units", "until", "verdict")
 
     def __init__(self) -> None:
         self.units = 0
+        self.rates: tuple[Rate, ...] = ()
         self.until = 0.0
         self.taken_at = 0.0
         self.dry_until = 0.0
@@ -59,8 +61,11 @@ class Stock:
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}
 
-    def take(self, key: str, cost: int) -> Verdict | Refill | None:
-        """Take *cost* units of *key*; or say that they are to be charged first, or (None) that this cost is to be asked for by itself."""
+    def take(self, key: str, cost: int, rates: tuple[Rate, ...]) -> Verdict | Refill | None:
+        """Take *cost* units of *key*; or say that they are to be charged first, or (None) that this cost is to be asked for by itself.
+
+        What was charged by other *rates* is given up.
+        """
         if cost > self.size:
             return None
         with self._lock:
@@ -70,8 +75,8 @@ class Stock:
                 if len(self._held) >= _PRUNE_FROM:
                     self._prune(now)
                 held = self._held[key] = _Held()
-            if now >= held.until:
-                held.units = 0
+            if now >= held.until or (held.rates is not rates and held.rates != rates):
+                held.units, held.rates = 0, rates
             if held.units >= cost and held.verdict is not None:
                 held.units -= cost
                 reset = max(0.0, held.verdict.reset_after - (now - held.taken_at))

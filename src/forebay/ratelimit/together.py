@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from ..errors import ForebayError, InvalidCommand, UsageError
 from ..keys import Key
-from ..port.port import Port
+from ..port.port import Port, Reply
 from ..wire.slots import slot_of
 from .asking import again, ask, asked_alone, refund
 from .core import LimiterCore, asked
@@ -43,7 +45,7 @@ async def hit_all(port: Port, wanted: Iterable[Sequence[Any]]) -> Decision:
     for (_, key, cost), question in zip(listed, questions, strict=True):
         policy, place = question.policy, (question.policy, question.text)
         if policy.is_exempt(key):
-            exempt[place] = policy.exempted(question.rates)
+            exempt[place] = policy.exempted(question.rates, counts=False)
         elif asks.setdefault(place, question) is not question:
             asks[place].cost += cost  # one key, asked for twice
     if len(asks) > 1:
@@ -57,6 +59,10 @@ async def hit_all(port: Port, wanted: Iterable[Sequence[Any]]) -> Decision:
     if refusals:
         return Decision(tuple(refusals))
     verdicts = await _decided(port, asks)
+    if all(verdict.allowed for verdict in verdicts.values()):
+        for policy, _ in exempt:
+            policy.tally.exempt += 1
+            policy.tally.allowed += 1
     verdicts |= exempt
     return Decision(tuple([verdicts[question.policy, question.text] for question in questions]))
 
@@ -100,13 +106,18 @@ async def _decided(port: Port, asks: dict[_Place, Question]) -> dict[_Place, Ver
                 verdicts |= await _looked_at(port, group)
     except BaseException:
         if charged:
+            _uncount(charged)
             port.background(refund(port, charged))
         raise
     if charged and not all(verdict.allowed for verdict in verdicts.values()):
-        for question, _ in charged:
-            question.policy.tally.allowed -= 1
+        _uncount(charged)
         await refund(port, charged)
     return verdicts
+
+
+def _uncount(charged: Iterable[tuple[Question, int]]) -> None:
+    for question, _ in charged:
+        question.policy.tally.allowed -= 1
 
 
 async def _decided_group(port: Port, questions: Sequence[Question], marks: list[tuple[Question, int]] | None = None) -> list[Verdict]:
@@ -124,7 +135,7 @@ async def _decided_group(port: Port, questions: Sequence[Question], marks: list[
         return [stand_in(question, error, charging=True) for question in questions]
     if len(questions) == 1:
         replies = [replies]
-    found = [decided(question, reply) for question, reply in zip(questions, replies, strict=True)]
+    found = [_decided_one(question, reply) for question, reply in zip(questions, replies, strict=True)]
     passes = all(verdict.allowed for verdict in found)
     for question, verdict in zip(questions, found, strict=True):
         question.policy.count(verdict, charged=passes)
@@ -135,15 +146,28 @@ async def _decided_group(port: Port, questions: Sequence[Question], marks: list[
     return found
 
 
+def _decided_one(question: Question, reply: Reply) -> Verdict:
+    try:
+        return decided(question, reply)
+    except UsageError:
+        raise
+    except ForebayError as error:  # this key alone
+        return stand_in(question, error, charging=True)
+
+
 async def _looked_at(port: Port, group: Sequence[tuple[_Place, Question]]) -> dict[_Place, Verdict]:
     """Look where keys stand that need not be charged any more: another slot has refused."""
     questions = [question for _, question in group]
     try:
         replies = await asked_alone(port, "peek", questions)
+        if len(group) == 1:
+            replies = [replies]
+        found = [decided(question, reply, counts=False) for question, reply in zip(questions, replies, strict=True)]
     except UsageError:
         raise
     except ForebayError as error:
         return {place: stand_in(question, error, charging=False) for place, question in group}
-    if len(group) == 1:
-        replies = [replies]
-    return {place: decided(question, reply, counts=False) for (place, question), reply in zip(group, replies, strict=True)}
+    for at, (question, verdict) in enumerate(zip(questions, found, strict=True)):
+        if not verdict.allowed and question.policy.options.shadow:
+            found[at] = replace(verdict, allowed=True, retry_after=0.0, shadowed=True)
+    return {place: verdict for (place, _), verdict in zip(group, found, strict=True)}

@@ -2,7 +2,7 @@
 -- policies, all of which are charged, or none. A refused cost is never charged; in shadow a policy refuses nobody.
 -- KEYS[n]: for each record and policy its state, and the key's own rates. ARGV[1]: "hit", "charge", "peek" or "refund", ARGV[2]: a letter
 -- for the law of each policy (a capital one in shadow), then for each policy the cost and its rates; to refund the cost is "cost:mark".
--- Reply for each policy: 1 (0: refused, -1: the cost is above the burst), the key's own rates ("!" if they cannot be read), when it was
+-- Reply for each policy: 1 (0: refused, -1: the cost is above the burst, -2: an error, and its text), the key's own rates ("!" if they cannot be read), when it was
 -- charged, which is the mark, and for each rate: units left, microseconds until it would pass, microseconds until all is free. A record of
 -- one policy is answered by that, of several by a list. A hit that was charged by the policy's own rates, one or two, may be answered by
 -- nothing but the units left and the microseconds until all is free, for each rate; "charge" is the same, and always answered in full.
