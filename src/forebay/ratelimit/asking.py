@@ -29,15 +29,15 @@ _words: dict[tuple[bytes, ...], bytes] = {}  # by the words of each for itself
 
 def ask_one(port: Port, policy: Policy, text: str, rates: tuple[Rate, ...], cost: int) -> Awaitable[Reply]:
     """Return what brings the reply to one hit. What that raises goes to `again`."""
-    words = policy.one if cost == 1 and rates is policy.options.rates else policy.words(rates, cost)
-    gathered = port.gather(_SCRIPT, policy.names.packed(text), 2, words, 4)
+    words, count = policy.one if cost == 1 and rates is policy.options.rates else policy.words(rates, cost)
+    gathered = port.gather(_SCRIPT, policy.names.packed(text), 2, words, count)
     return asked_alone(port, "hit", [Question(policy, text, rates, cost)]) if gathered is None else gathered
 
 
 def ask(port: Port, questions: Sequence[Question]) -> Awaitable[Reply]:
     """Return what brings the replies to *questions*, of several policies or keys, in a list. Then as `ask_one`."""
     keys = b"".join([question.policy.names.packed(question.text) for question in questions])
-    singly = tuple([question.policy.words(question.rates, question.cost) for question in questions])
+    singly = tuple([question.policy.words(question.rates, question.cost)[0] for question in questions])
     words = _words.get(singly)
     if words is None:
         if len(_words) >= _MOST_WORDS:

@@ -71,8 +71,8 @@ class Policy:
         law = LETTERS[options.law]
         self.letter = law.upper() if options.shadow else law
         self._head = bulk(b"hit") + bulk(self.letter.encode())
-        self._words: dict[tuple[tuple[Rate, ...], int], bytes] = {}
-        self.one = self.words(options.rates, 1)  #: what nearly every hit says
+        self._words: dict[tuple[tuple[Rate, ...], int], tuple[bytes, int]] = {}
+        self.one = self.words(options.rates, 1) if options.rates else (b"", 0)  #: what nearly every hit says
         self._refusals = Refusals(port, options.law, options.remember if remembers else 0)
         self.held = self._refusals.held
         self._plain = options.exempt is None and not splits
@@ -87,17 +87,26 @@ class Policy:
         """Whether a hit needs nothing but the server's answer at this moment."""
         return self._plain and not self.held
 
-    def words(self, rates: tuple[Rate, ...], cost: int) -> bytes:
-        """Return a script's four words about a hit, packed: that it is one, law, cost and rates."""
+    def words(self, rates: tuple[Rate, ...], cost: int) -> tuple[bytes, int]:
+        """Return a script's words about a hit, packed, and how many they are: that it is one, law, cost, rates, and what makes it quick."""
         known = self._words.get((rates, cost))
         if known is None:
             if len(self._words) >= _MOST_WORDS:
                 self._words.clear()
-            known = self._words[rates, cost] = self._head + self.body(rates, cost)
+            known = self._words[rates, cost] = self._hit_words(rates, cost)
         return known
 
+    def _hit_words(self, rates: tuple[Rate, ...], cost: int) -> tuple[bytes, int]:
+        words, count = self._head + self.body(rates, cost), 4
+        rate = rates[0] if len(rates) == 1 else None
+        if self.letter == "g" and rate is not None and rate.period_us % rate.limit == 0 and cost <= rate.burst:
+            each, head = rate.period_us // rate.limit, f"{rate.period_us}:{rate.limit}:"
+            more = (str(each), str(rate.burst * each), str(cost * each), head, f"^{head}(%d+):0$")
+            words, count = words + b"".join(bulk(word.encode()) for word in more), count + len(more)
+        return words, count
+
     def body(self, rates: tuple[Rate, ...], cost: int) -> bytes:
-        """Return the last two of them."""
+        """Return the two about cost and rates."""
         return bulk(b"%d" % cost) + bulk(pack_rates(rates).encode())
 
     def rates_asked(self, key: Key) -> tuple[Rate, ...]:

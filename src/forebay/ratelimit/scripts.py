@@ -28,6 +28,9 @@ return had
 )
 
 
+_MATHS: Final = "local floor, max, min = math.floor, math.max, math.min\nlocal fresh = {}"
+
+
 @cache
 def decides() -> Script:
     """Return the script that decides."""
@@ -37,7 +40,7 @@ def decides() -> Script:
 @cache
 def slots() -> Script:
     """Return the script that takes slots, renews them and gives them back."""
-    return Script("\n".join(map(_text, ("begin", "head", "slots"))))
+    return Script("\n".join((_text("begin"), _MATHS, _text("head"), _text("slots"))))
 
 
 def _text(name: str) -> str:

@@ -2,18 +2,49 @@
 -- policies, all of which are charged, or none. A refused cost is never charged; in shadow a policy refuses nobody.
 -- KEYS[n]: for each record and policy its state, and the key's own rates. ARGV[1]: "hit", "charge", "peek" or "refund", ARGV[2]: a letter
 -- for the law of each policy (a capital one in shadow), then for each policy the cost and its rates; to refund the cost is "cost:mark".
+-- Behind that, for hits of one policy of one rate that are as below, five words more: microseconds for each unit, for the burst and for the
+-- cost; with what its state begins; and the pattern of all of it.
 -- Reply for each policy: 1 (0: refused, -1: the cost is above the burst, -2: an error, and its text), the key's own rates ("!" if they cannot be read), when it was
 -- charged, which is the mark, and for each rate: units left, microseconds until it would pass, microseconds until all is free. A record of
 -- one policy is answered by that, of several by a list. A hit that was charged by the policy's own rates, one or two, may be answered by
 -- nothing but the units left and the microseconds until all is free, for each rate; "charge" is the same, and always answered in full.
-local mode, letters = ARGV[1], ARGV[2]
-local width = 2 * #letters
+local floor, max, min = math.floor, math.max, math.min
 local stored = redis.call('MGET', unpack(KEYS))
+local fresh = {}  -- what keys hold since this script wrote them
 local replies, slow = {}, {}
+
+local function put(key, text, us)
+  fresh[key] = text
+  redis.call('SET', key, text, 'PX', floor((us + 999) / 1000))
+end
 
 -- What is most common needs no more than this: hits of GCRA, whole microseconds for each unit, no rates of the key's own, and a state that
 -- was written by the same rates. All others are left to the laws. Each way through is written out: a table for each number would cost more.
-local quick = mode == 'hit' and not string.find(letters, '[^g]')
+if ARGV[5] and #ARGV == 9 then
+  local each, most, need = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+  for k = 1, #KEYS, 2 do
+    local key, used = KEYS[k], 0
+    local text = fresh[key] or stored[k]
+    if text then
+      used = string.match(text, ARGV[9])
+      used = used and max(0, used - now)
+    end
+    if not used or used > most or stored[k + 1] then
+      slow[#slow + 1] = k
+    elseif used + need > most then
+      replies[(k + 1) / 2] = { 0, false, now, floor((most - used) / each), used + need - most, used }
+    else
+      used = used + need
+      put(key, ARGV[8] .. string.format('%.0f:0', now + used), used)
+      replies[(k + 1) / 2] = { floor((most - used) / each), used }
+    end
+  end
+  if #slow == 0 then return replies end
+end
+local mode, letters = ARGV[1], ARGV[2]
+local width = 2 * #letters
+
+local quick = #slow == 0 and mode == 'hit' and not string.find(letters, '[^g]')
 local rates, patterns = {}, {}
 for p = 1, quick and #letters or 0 do
   local cost, pattern = tonumber(ARGV[2 * p + 1]), {}
@@ -24,33 +55,6 @@ for p = 1, quick and #letters or 0 do
     rates[#rates + 1] = { each = each, most = burst * each, need = cost * each, head = head, policy = p }
   end
   patterns[p] = '^' .. table.concat(pattern, ',') .. '$'
-end
-
-local function put(key, text, us)
-  fresh[key] = text
-  redis.call('SET', key, text, 'PX', floor((us + 999) / 1000))
-end
-
-local function one()  -- one policy of one rate
-  local rate = rates[1]
-  local each, most, need, head, pattern = rate.each, rate.most, rate.need, rate.head, patterns[1]
-  for k = 1, #KEYS, 2 do
-    local key, used = KEYS[k], 0
-    local text = fresh[key] or stored[k]
-    if text then
-      used = string.match(text, pattern)
-      used = used and max(0, used - now)
-    end
-    if not used or used > most or stored[k + 1] then
-      slow[#slow + 1] = k
-    elseif used + need > most then
-      replies[(k + 1) / 2] = { 0, false, now, floor((most - used) / each), used + need - most, used }
-    else
-      used = used + need
-      put(key, head .. string.format('%.0f:0', now + used), used)
-      replies[(k + 1) / 2] = { floor((most - used) / each), used }
-    end
-  end
 end
 
 local function two()  -- one policy of two rates, or two policies of one rate each
@@ -96,11 +100,9 @@ local function two()  -- one policy of two rates, or two policies of one rate ea
   end
 end
 
-if quick and #rates == 1 then
-  one()
-elseif quick and #rates == 2 then
+if quick and #rates == 2 then
   two()
-else
+elseif #slow == 0 then
   for k = 1, #KEYS, width do slow[#slow + 1] = k end
 end
 if #slow == 0 then return replies end
