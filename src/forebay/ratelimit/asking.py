@@ -19,9 +19,9 @@ from .policy import Policy, Question
 from .rate import Rate, pack_rates, stored_rates
 from .scripts import decides
 
-__all__ = ["again", "ask", "ask_one", "asked_alone", "refund"]
+__all__ = ["SCRIPT", "again", "ask", "ask_one", "asked_alone", "refund", "words_of"]
 
-_SCRIPT: Final = Gatherable(EVALSHA[DECISION], decides().digest)
+SCRIPT: Final = Gatherable(EVALSHA[DECISION], decides().digest)
 _HIT: Final = bulk(b"hit")
 _MOST_WORDS: Final = 1000  # what is asked together, whose words are kept
 _words: dict[tuple[bytes, ...], bytes] = {}  # by the words of each for itself
@@ -30,13 +30,20 @@ _words: dict[tuple[bytes, ...], bytes] = {}  # by the words of each for itself
 def ask_one(port: Port, policy: Policy, text: str, rates: tuple[Rate, ...], cost: int) -> Awaitable[Reply]:
     """Return what brings the reply to one hit. What that raises goes to `again`."""
     words, count = policy.one if cost == 1 and rates is policy.options.rates else policy.words(rates, cost)
-    gathered = port.gather(_SCRIPT, policy.names.packed(text), 2, words, count)
+    gathered = port.gather(SCRIPT, policy.names.packed(text), 2, words, count)
     return asked_alone(port, "hit", [Question(policy, text, rates, cost)]) if gathered is None else gathered
 
 
 def ask(port: Port, questions: Sequence[Question]) -> Awaitable[Reply]:
     """Return what brings the replies to *questions*, of several policies or keys, in a list. Then as `ask_one`."""
     keys = b"".join([question.policy.names.packed(question.text) for question in questions])
+    words = words_of(questions)
+    gathered = port.gather(SCRIPT, keys, 2 * len(questions), words, 2 + 2 * len(questions))
+    return asked_alone(port, "hit", questions) if gathered is None else gathered
+
+
+def words_of(questions: Sequence[Question]) -> bytes:
+    """Return the script's words for hits that are asked together, packed: two, and two for each."""
     singly = tuple([question.policy.words(question.rates, question.cost)[0] for question in questions])
     words = _words.get(singly)
     if words is None:
@@ -45,8 +52,7 @@ def ask(port: Port, questions: Sequence[Question]) -> Awaitable[Reply]:
         letters = bulk("".join([question.policy.letter for question in questions]).encode())
         bodies = [question.policy.body(question.rates, question.cost) for question in questions]
         words = _words[singly] = b"".join((_HIT, letters, *bodies))
-    gathered = port.gather(_SCRIPT, keys, 2 * len(questions), words, 2 + 2 * len(questions))
-    return asked_alone(port, "hit", questions) if gathered is None else gathered
+    return words
 
 
 async def again(error: ForebayError, port: Port, questions: Sequence[Question]) -> Reply:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..errors import UsageError
 from ..events import Reporter
@@ -76,6 +76,8 @@ class Policy:
         self._refusals = Refusals(port, options.law, options.remember if remembers else 0)
         self.held = self._refusals.held
         self._plain = options.exempt is None and not splits
+        self.simple = self._plain and len(options.rates) == 1 and options.rate_for is None and not options.shadow
+        self.bands: dict[tuple[Any, ...], Any] = {}  #: see `bands`
         self._quick: Mapping[object, Remembered] = {}
         if options.exempt is None and options.rate_for is None and not options.shadow:
             self._quick = cast("Mapping[object, Remembered]", self.held)

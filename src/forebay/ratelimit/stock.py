@@ -98,7 +98,7 @@ class Stock:
             if held is None or held.promise is not promise:  # dropped meanwhile: a reset is not to be outlived
                 return
             now = monotonic()
-            held.units = self.size + (held.units if now < held.until else 0)
+            held.units = self.size  # the few that were left are given up: a process never holds more than one lease
             held.until, held.taken_at, held.verdict = now + self._lasting, now, verdict
 
     def dry(self, key: str, seconds: float) -> None:

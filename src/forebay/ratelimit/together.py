@@ -6,7 +6,7 @@ after the other: what was charged is given back when a later one refuses. Who di
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -16,6 +16,7 @@ from ..keys import Key
 from ..port.port import Port, Reply
 from ..wire.slots import slot_of
 from .asking import again, ask, asked_alone, refund
+from .bands import Band, band_of
 from .core import LimiterCore, asked
 from .deciding import decided, recalled, stand_in
 from .policy import Policy, Question
@@ -33,7 +34,18 @@ async def hit_all(port: Port, wanted: Iterable[Sequence[Any]]) -> Decision:
     Raises:
         InvalidKey, InvalidCost, InvalidRate, UsageError: as `LimiterCore.hit`, for the first that cannot be; nothing was charged.
     """
-    listed = [_read(port, each) for each in wanted]
+    given = list(wanted)
+    try:
+        limiters, keys = zip(*given, strict=True)
+    except (TypeError, ValueError):  # costs are named, or what is wrong is said below
+        band = None
+    else:
+        band = band_of(port, limiters)
+    if band is not None:
+        asked_for = band.ask(port, keys)
+        if asked_for is not None:
+            return await _decided_by(port, band, keys, asked_for)
+    listed = [_read(port, each) for each in given]
     if not listed:
         raise InvalidCommand(f"hit_all was given nothing: {_FORM}")
     questions = [asked(limiter, key, cost) for limiter, key, cost in listed]
@@ -65,6 +77,14 @@ async def hit_all(port: Port, wanted: Iterable[Sequence[Any]]) -> Decision:
             policy.tally.allowed += 1
     verdicts |= exempt
     return Decision(tuple([verdicts[question.policy, question.text] for question in questions]))
+
+
+async def _decided_by(port: Port, band: Band, keys: Sequence[str], asked_for: Awaitable[Reply]) -> Decision:
+    try:
+        replies = await asked_for
+    except ForebayError as error:
+        return Decision(tuple(await _decided_group(port, band.questions(keys), failed=error)))
+    return band.decision(replies) or Decision(tuple(_found(band.questions(keys), replies)))
 
 
 def _check_names(questions: Iterable[Question]) -> None:
@@ -120,10 +140,14 @@ def _uncount(charged: Iterable[tuple[Question, int]]) -> None:
         question.policy.tally.allowed -= 1
 
 
-async def _decided_group(port: Port, questions: Sequence[Question], marks: list[tuple[Question, int]] | None = None) -> list[Verdict]:
-    """Return the verdicts of one slot; add to *marks* what was charged, by which it can be given back."""
+async def _decided_group(
+    port: Port, questions: Sequence[Question], marks: list[tuple[Question, int]] | None = None, failed: ForebayError | None = None
+) -> list[Verdict]:
+    """Return the verdicts of one slot; add to *marks* what was charged, to be given back. *failed* is what came of a first try."""
     try:
         try:
+            if failed is not None:
+                raise failed
             replies = await (ask(port, questions) if marks is None else asked_alone(port, "charge", questions))
         except ForebayError as error:
             if marks is not None:  # that was repeated as far as may be
@@ -135,14 +159,19 @@ async def _decided_group(port: Port, questions: Sequence[Question], marks: list[
         return [stand_in(question, error, charging=True) for question in questions]
     if len(questions) == 1:
         replies = [replies]
+    found = _found(questions, replies)
+    if marks is not None and all(verdict.allowed for verdict in found):
+        for question, reply, verdict in zip(questions, replies, found, strict=True):
+            if not verdict.shadowed:
+                marks.append((question, reply[2]))
+    return found
+
+
+def _found(questions: Sequence[Question], replies: Sequence[Reply]) -> list[Verdict]:
     found = [_decided_one(question, reply) for question, reply in zip(questions, replies, strict=True)]
     passes = all(verdict.allowed for verdict in found)
     for question, verdict in zip(questions, found, strict=True):
         question.policy.count(verdict, charged=passes)
-    if passes and marks is not None:
-        for question, reply, verdict in zip(questions, replies, found, strict=True):
-            if not verdict.shadowed:
-                marks.append((question, reply[2]))
     return found
 
 

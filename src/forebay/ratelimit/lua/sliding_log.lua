@@ -36,7 +36,7 @@ function makers.sliding_log()
       first = after(state.key, now - rate.period)
       if first then
         local sum, own = parts(first)
-        used = state.total - sum + own
+        used = max(0, state.total - sum + own)
       end
     end
     local reset = used > 0 and (state.all and rate.period or state.last + rate.period - now) or 0
