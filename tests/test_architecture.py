@@ -39,7 +39,7 @@ def test_no_drawers_for_odds_and_ends():
 
 # Split, so that this file may hold what it forbids.
 FORBIDDEN = {
-    "a command that stalls the server": r"(?<!#)\bKE" + r"YS\b(?!\[)",
+    "a command that stalls the server": r"(?<!#)(?<!unpack\()\bKE" + r"YS\b(?!\[)",
     "a command that empties a database": r"FLUSH" + r"(DB|ALL)",
     "pickling": r"\b(pic" + r"kle|mar" + r"shal|she" + r"lve|di" + r"ll)\b",
     "evaluation of text": r"\b(ev" + r"al|ex" + r"ec)\(",
