@@ -69,7 +69,7 @@ def forebay_async(load: Load, rate: str = "") -> Callable[[Server, int], Any]:
     @asynccontextmanager
     async def open_(server: Server, callers: int) -> AsyncIterator[AsyncCall]:
         async with AsyncForebay(server.url) as bay:
-            limiter, keys = bay.limiter("bench", rate or f"{load.limit}/day"), cycle(load.keys)
+            limiter, keys = bay.limiter("both" if rate else "bench", rate or f"{load.limit}/day"), cycle(load.keys)
             if not load.allowed:
                 for key in load.keys:
                     limit = time.monotonic() + 5
@@ -104,7 +104,7 @@ def forebay_threads(load: Load) -> Callable[[Server, int], Any]:
 @asynccontextmanager
 async def forebay_two_limiters(server: Server, callers: int) -> AsyncIterator[AsyncCall]:
     async with AsyncForebay(server.url) as bay:
-        one, two, keys = bay.limiter("bench", ONE_RATE), bay.limiter("bench2", ONE_RATE), cycle(PASSES.keys)
+        one, two, keys = bay.limiter("one", ONE_RATE), bay.limiter("two", ONE_RATE), cycle(PASSES.keys)
 
         async def call() -> bool:
             key = next(keys)

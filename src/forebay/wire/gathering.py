@@ -14,7 +14,7 @@ from .resp import Reply
 
 __all__ = ["MOST_GATHERED", "Gatherable", "Gathered", "Gathering", "bulk"]
 
-MOST_GATHERED: Final = 64  # records in one call, which the server answers in a fraction of a millisecond
+MOST_GATHERED: Final = 16  # records in one call. What is full leaves at once, and the server is at work while the other callers ask
 
 
 class Gatherable:

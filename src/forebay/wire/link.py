@@ -129,6 +129,7 @@ class Link(asyncio.Protocol):
         full = self._gathering.add(script, future, keys, key_count, words, word_count)
         if full is not None:
             self._queue(full.packed(), full)
+            self._flush()  # at once: the server is at work while others ask
         return future
 
     def push(self, packed: bytes) -> None:
