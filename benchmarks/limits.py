@@ -269,19 +269,24 @@ def _threads(load: Load, threads: int, least: float, title: str) -> Scenario:
 
 
 _OF_TWO = 1 / 1.3
-TWO_POLICIES = Scenario(
-    "limits",
-    f"one decision about two policies, asyncio, {CALLERS} callers (at most 1.3 times the time of one)",
-    CALLERS,
-    [
-        Peer(TWO_RATES, forebay_async(PASSES, BOTH_RATES)),
-        Peer(TWO_LIMITERS, forebay_two_limiters),
-        Peer(HIT, forebay_async(PASSES)),
-    ],
-    (TWO_RATES, TWO_LIMITERS),
-    [Target(HIT, _OF_TWO), Target(HIT, _OF_TWO, subject=TWO_LIMITERS)],
-    PASSES.expect,
-)
+
+
+def _two_policies(callers: int) -> Scenario:
+    return Scenario(
+        "limits",
+        f"one decision about two policies, asyncio, callers: {callers} (at most 1.3 times the time of one)",
+        callers,
+        [
+            Peer(TWO_RATES, forebay_async(PASSES, BOTH_RATES)),
+            Peer(TWO_LIMITERS, forebay_two_limiters),
+            Peer(HIT, forebay_async(PASSES)),
+        ],
+        (TWO_RATES, TWO_LIMITERS),
+        [Target(HIT, _OF_TWO), Target(HIT, _OF_TWO, subject=TWO_LIMITERS)],
+        PASSES.expect,
+    )
+
+
 FLOOR = Scenario(
     "limits",
     f"what is in the way of a hit, asyncio, {CALLERS} callers (no targets)",
@@ -297,7 +302,8 @@ SCENARIOS = (
     _threads(PASSES, CALLERS, 4, f"hits that pass, {len(PASSES.keys)} keys"),
     _decisions(REFUSED, 50, f"hits that are refused, {len(REFUSED.keys)} keys, asyncio, {CALLERS} callers (forebay remembers)"),
     _threads(REFUSED, 1, 50, f"hits that are refused, {len(REFUSED.keys)} keys (forebay remembers)"),
-    TWO_POLICIES,
+    _two_policies(CALLERS),
+    _two_policies(1),
     FLOOR,
 )
 
