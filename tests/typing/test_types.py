@@ -12,7 +12,9 @@ PROGRAM = """
 from dataclasses import dataclass
 from typing import assert_type
 import forebay
-from forebay import AsyncForebay, AsyncCache, Cache, CacheMiss, Forebay, Unavailable
+from forebay import (
+    AsyncForebay, AsyncCache, AsyncLimiter, Cache, CacheMiss, Decision, Forebay, Rate, Slot, Standing, Unavailable, Verdict
+)
 
 
 @dataclass
@@ -47,6 +49,26 @@ async def asynchronous() -> None:
         users.get(1)  # E: unused-coroutine
         bay.cache("user", ttl=None, on_outage="perhaps")  # E
         bay.cache("plain", type=list[int])
+        limiter = bay.limiter("api", "100/minute", on_outage="closed", rate_for=lambda key: Rate(5, per=1))
+        assert_type(limiter, AsyncLimiter)
+        assert_type(await limiter.hit("a", cost=2), Verdict)
+        assert_type(await bay.hit_all([(limiter, "a"), (limiter, 42, 2)]), Decision)
+        assert_type(await limited_function(1), str)
+        async with limiter.slot("a", timeout="5s") as slot:
+            assert_type(slot, Slot)
+        async with limiter.limited("a") as verdict:
+            assert_type(verdict.standings, tuple[Standing, ...])
+        assert_type(bay.stats().limits["api"].refused, int)
+        bay.limiter("api", "100/minute", on_outage="perhaps")  # E
+        bay.limiter("api", 100)  # E: arg-type
+        await limiter.hit(1.5)  # E: arg-type
+        limiter.hit("a")  # E: unused-coroutine
+        await bay.hit_all([("api", "a")])  # E
+
+
+@AsyncForebay("embedded://").limiter("jobs", "1/second").limited(lambda number: str(number))
+async def limited_function(number: int) -> str:
+    return str(number)
 
 
 def threads() -> None:

@@ -21,9 +21,10 @@ async def test_every_answer_tells_how_often_its_route_may_be_asked(api):
     read, write = await api.get("/users/1"), await api.post("/cache/warm")
     assert read.headers["ratelimit-policy"] == '"reads-1s";q=100;w=1, "reads-60s";q=3000;w=60'
     assert write.headers["ratelimit-policy"].startswith('"writes-1s";q=50;w=1')
-    again, other = await api.get("/users/2"), await api.get("/healthz")
-    left = [int(re.search(r'"reads-60s";r=(\d+)', answer.headers["ratelimit"])[1]) for answer in (read, again, other)]
-    assert left == [2999, 2998, 2999], "a route has one count, whatever its parameters, and each route its own"
+    asked = await asyncio.gather(*(api.get(path) for path in ("/users/2", "/users/3", "/healthz")))  # at once: room comes back soon
+    left = [int(re.search(r'"reads-60s";r=(\d+)', answer.headers["ratelimit"])[1]) for answer in asked]
+    assert abs(left[0] - left[1]) == 1, "a route has one count, whatever its parameters"
+    assert left[2] == 2999, "and each route its own"
 
 
 async def test_guessing_a_password_ends_with_429_however_the_address_is_written(api):

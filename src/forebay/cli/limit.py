@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -45,40 +45,33 @@ SecretOption = Annotated[
 ]
 
 
-@limit_commands.command("peek")
-@guarded
-def peek(
-    policy: PolicyArgument,
-    key: KeyArgument,
-    rate: RateOption,
-    algorithm: AlgorithmOption = "gcra",
-    cost: CostOption = 1,
-    secret_file: SecretOption = None,
-    url: UrlOption = None,
-    prefix: PrefixOption = "",
-    as_json: JsonOption = False,
-) -> None:
-    """Print whether a hit of KEY would pass, and charge nothing. Exit code 1 if it would not."""
-    with _limiter(policy, rate, algorithm, secret_file, url, prefix) as limiter:
-        _tell(limiter.peek(key, cost), as_json)
+def _asking(verb: Literal["peek", "hit"], help_text: str) -> Callable[..., None]:
+    """Return the command that asks a limiter so."""
+
+    def ask(
+        policy: PolicyArgument,
+        key: KeyArgument,
+        rate: RateOption,
+        algorithm: AlgorithmOption = "gcra",
+        cost: CostOption = 1,
+        secret_file: SecretOption = None,
+        url: UrlOption = None,
+        prefix: PrefixOption = "",
+        as_json: JsonOption = False,
+    ) -> None:
+        with _limiter(policy, rate, algorithm, secret_file, url, prefix) as limiter:
+            _tell(limiter.peek(key, cost) if verb == "peek" else limiter.hit(key, cost), as_json)
+
+    ask.__doc__ = help_text
+    return ask
 
 
-@limit_commands.command("hit")
-@guarded
-def hit(
-    policy: PolicyArgument,
-    key: KeyArgument,
-    rate: RateOption,
-    algorithm: AlgorithmOption = "gcra",
-    cost: CostOption = 1,
-    secret_file: SecretOption = None,
-    url: UrlOption = None,
-    prefix: PrefixOption = "",
-    as_json: JsonOption = False,
-) -> None:
-    """Charge KEY, if there is room, and print the verdict. Exit code 1 if it was refused, and nothing charged."""
-    with _limiter(policy, rate, algorithm, secret_file, url, prefix) as limiter:
-        _tell(limiter.hit(key, cost), as_json)
+limit_commands.command("peek")(
+    guarded(_asking("peek", "Print whether a hit of KEY would pass, and charge nothing. Exit code 1 if it would not."))
+)
+limit_commands.command("hit")(
+    guarded(_asking("hit", "Charge KEY, if there is room, and print the verdict. Exit code 1 if it was refused, and nothing charged."))
+)
 
 
 @limit_commands.command("reset")

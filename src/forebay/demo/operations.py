@@ -74,24 +74,12 @@ class WireNumbers(BaseModel):
     latency: dict[str, dict[str, float]]
 
 
-class LimitNumbers(BaseModel):
-    """What one limit decided since the start."""
-
-    allowed: int
-    refused: int
-    remembered: int
-    leased: int
-    shadowed: int
-    exempt: int
-    undecided: int
-
-
 class Numbers(BaseModel):
-    """``bay.stats()``, with the hit rate of each namespace."""
+    """``bay.stats()``, with the hit rate of each namespace, and what each limit decided."""
 
     wire: WireNumbers
     caches: dict[str, CacheNumbers]
-    limits: dict[str, LimitNumbers]
+    limits: dict[str, dict[str, int]]
     reported: dict[str, int]
 
 
@@ -135,7 +123,7 @@ def operations_router(bay: AsyncForebay, engine: AsyncEngine, users: Users) -> A
         return Numbers(
             wire=WireNumbers(**to_builtins(numbers.wire)),
             caches={name: CacheNumbers(**asdict(tally), hit_rate=tally.hit_rate) for name, tally in numbers.caches.items()},
-            limits={name: LimitNumbers(**asdict(tally)) for name, tally in numbers.limits.items()},
+            limits={name: asdict(tally) for name, tally in numbers.limits.items()},
             reported=numbers.reported,
         )
 
