@@ -36,7 +36,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 metafunc.parametrize(name, [colour, f"{colour} over redis-py"], indirect=True)
 
 
-WITH_SESSIONS = ("session", "token", "account", "litestar", "bearer")  # in the names of tests
+MORTAL = ("session", "token", "account", "litestar", "bearer", "limit", "hit_all")  # in the names of tests
 
 
 class Opener:
@@ -85,9 +85,9 @@ def server() -> Iterator[EmbeddedServer]:
 
 
 @pytest.fixture(autouse=True)
-def no_immortal_sessions(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No test of sessions or tokens leaves a key without a lifetime behind."""
-    watched = "url" in request.fixturenames and any(word in request.node.nodeid for word in WITH_SESSIONS)
+def no_immortal_keys(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test of sessions, tokens or limits leaves a key without a lifetime behind."""
+    watched = "url" in request.fixturenames and any(word in request.node.nodeid for word in MORTAL)
     server = request.getfixturevalue("server") if watched else None
     yield
     if server is not None:

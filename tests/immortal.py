@@ -1,4 +1,4 @@
-"""Watches a server for as long as tests use it: no key of a session or a token is ever without a lifetime."""
+"""Watches a server for as long as tests use it: no key of a session, a token or a limit is ever without a lifetime."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Scanner:
                     return
 
     def _walk(self, bay: Forebay) -> None:
-        for pattern in ("*session:{*", "*token:*"):
+        for pattern in ("*session:{*", "*token:*", "*limit:{*"):
             cursor = b"0"
             while True:
                 cursor, names = bay.execute("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)

@@ -137,7 +137,7 @@ def own_cluster() -> Iterator[ClusterSet]:
 @pytest.mark.parametrize("own_rates", [True, False], ids=["with own rates", "without"])
 async def test_a_slot_that_moves_takes_what_was_used_along(own_cluster: ClusterSet, make_either: Any, prefix: str, own_rates: bool) -> None:
     cluster = own_cluster
-    bay = await make_either(f"{cluster.url}?limit_deadline=100ms", prefix=prefix).connect()
+    bay = await make_either(f"{cluster.url}?limit_deadline=1s", prefix=prefix).connect()
     limiter = bay.limiter("api", Rate(1000, LONG))
     if own_rates:
         await limiter.set_rates("ada", Rate(1000, LONG), "1h")

@@ -14,7 +14,7 @@ from ..errors import ServerError, Unavailable
 from ..wire.resp import Arg, Reply
 
 if TYPE_CHECKING:
-    from ..wire.gathering import Gatherable
+    from ..wire.gatherable import Gatherable
     from ..wire.node import Asked, Stream
     from ..wire.stats import WireStats
     from ..wire.subscription import Message

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from ..errors import ConnectFailed, ForebayError, NoScript, Redirected, Refused, Unavailable, UsageError
 from ..events import RefundFailed
 from ..port.port import Port, Reply
-from ..wire.gathering import Gatherable, bulk
+from ..wire.gatherable import Gatherable, bulk
 from ..wire.hurry import DECISION, EVALSHA
 from ..wire.resilience import LASTING
 from ..wire.resp import Arg
@@ -22,6 +22,7 @@ from .scripts import decides
 __all__ = ["SCRIPT", "again", "ask", "ask_one", "asked_alone", "refund", "words_of"]
 
 SCRIPT: Final = Gatherable(EVALSHA[DECISION], decides().digest)
+_MOVING: Final = ("ASK", "TRYAGAIN")
 _HIT: Final = bulk(b"hit")
 _MOST_WORDS: Final = 1000  # what is asked together, whose words are kept
 _words: dict[tuple[bytes, ...], bytes] = {}  # by the words of each for itself
@@ -83,13 +84,13 @@ async def _asked_where_slots_move(port: Port, keys: list[str], words: list[Arg],
         try:
             (reply,) = await port.send(*command)
         except Unavailable as error:
-            if isinstance(error, Refused) and error.code == "TRYAGAIN":
+            if isinstance(error, Refused) and error.code in _MOVING:
                 raise
             (reply,) = await port.again(error, command, idempotent=idempotent)
     except NoScript:
         (reply,) = await decides().run(port, keys, words, idempotent=idempotent, hurry=DECISION)
     except Refused as error:
-        if error.code != "TRYAGAIN":
+        if error.code not in _MOVING:
             raise
         own = await port.execute("Get", keys[1])
         if stored_rates(own) is not None:

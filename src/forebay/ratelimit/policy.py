@@ -10,7 +10,7 @@ from ..errors import UsageError
 from ..events import Reporter
 from ..keys import Key
 from ..port.port import Port
-from ..wire.gathering import bulk
+from ..wire.gatherable import bulk
 from .algorithms import Judged
 from .local import LocalLimits
 from .names import LimitNames

@@ -140,6 +140,8 @@ class Slots:
     async def _renew(self, slot: Slot) -> None:
         try:
             (holds, *_) = await self._run("renew", slot)
+            if not holds and not slot.over:  # its lease ended: it is taken up again, if there is room
+                (holds, *_) = await self._run("take", slot)
         except ForebayError as error:
             if monotonic() - slot.renewed_at < self._lease_us / _SECOND or slot.lost:
                 return  # the next turn may be in time

@@ -7,28 +7,15 @@ own; a refusal of the whole is everybody's, each with an error of their own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
+from .gatherable import Gatherable
 from .resp import Reply
 
-__all__ = ["MOST_GATHERED", "Gatherable", "Gathered", "Gathering", "bulk"]
+__all__ = ["MOST_GATHERED", "Gathered", "Gathering"]
 
 MOST_GATHERED: Final = 16  # records in one call. What is full leaves at once, and the server is at work while the other callers ask
-
-
-class Gatherable:
-    """A script that may be called so: ``Evalsha digest keys... words...``, with any number of records that have the words in common."""
-
-    __slots__ = ("_head",)
-
-    def __init__(self, name: str, digest: str) -> None:
-        self._head = bulk(name.encode()) + bulk(digest.encode())
-
-    def packed(self, keys: Sequence[bytes], key_count: int, words: bytes, word_count: int) -> bytes:
-        """Return the command; *keys* and *words* are packed, and hold so many words each."""
-        total = b"*%d\r\n" % (3 + key_count + word_count)
-        return b"".join((total, self._head, bulk(b"%d" % key_count), *keys, words))
 
 
 class Gathered:
@@ -103,8 +90,3 @@ class Gathering:
 
     def __len__(self) -> int:
         return len(self._open)
-
-
-def bulk(text: bytes) -> bytes:
-    """Return *text* as a word of a command."""
-    return b"$%d\r\n%b\r\n" % (len(text), text)

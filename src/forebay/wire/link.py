@@ -16,7 +16,8 @@ from ..errors import ConnectFailed, ConnectionLost, ForebayError, ProtocolViolat
 from ..settings import Settings
 from .address import Address
 from .deadlines import Deadlines
-from .gathering import Gatherable, Gathering
+from .gatherable import Gatherable
+from .gathering import Gathering
 from .latency import Latencies, name_in
 from .resilience import Breaker
 from .resp import PING, Push, Reply

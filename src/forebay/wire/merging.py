@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from ..errors import ServerError
 from .combiner import Combiner
-from .gathering import Gatherable
+from .gatherable import Gatherable
 from .resp import Reply
 
 __all__ = ["Merger", "Piece"]

@@ -11,7 +11,7 @@ from ..events import ConnectionDropped, TrackingRefused, WentWithout
 from ..forks import renew_after_fork
 from .address import Address
 from .dialling import connected
-from .gathering import Gatherable
+from .gatherable import Gatherable
 from .handshake import Role
 from .hurry import hurry_of, patience_of
 from .lanes import Lanes

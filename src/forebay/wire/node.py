@@ -12,7 +12,7 @@ from ..events import Reporter
 from ..settings import Settings
 from .address import Address
 from .credentials import credentials_of, sentinel_credentials_of
-from .gathering import Gatherable
+from .gatherable import Gatherable
 from .handshake import Handshake, Role
 from .latency import Latencies
 from .resilience import Breaker

@@ -18,7 +18,7 @@ from ..forks import renew_after_fork
 from .address import Address
 from .combiner import Combiner
 from .connection import Connection
-from .gathering import Gatherable
+from .gatherable import Gatherable
 from .handshake import Role
 from .hurry import DECISION, HURRIES, PATIENT, hurry_of, patience_of
 from .latency import name_in

@@ -14,7 +14,7 @@ from ..errors import CircuitOpen, Closed, OutcomeUnknown, Redirected, Refused, U
 from ..settings import Settings
 from .call import Call, Pipeline, Transaction
 from .commands import Traits, traits_of
-from .gathering import Gatherable
+from .gatherable import Gatherable
 from .node import Asked, MakeNode, Node, Setup, Stream
 from .resilience import may_repeat, pause_before
 from .resp import Arg, Reply, pack

@@ -11,7 +11,7 @@ from ..errors import CircuitOpen, ConnectFailed, ConnectionLost, Refused, Unavai
 from .address import Address
 from .call import Call
 from .commands import Traits
-from .gathering import Gatherable
+from .gatherable import Gatherable
 from .node import MakeNode, Node, Setup
 from .resp import Arg, Reply
 from .route import ASK_EVERY, Route

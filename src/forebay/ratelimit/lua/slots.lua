@@ -22,8 +22,8 @@ if mode == 'give' then
     redis.call('SET', KEYS[2], ARGV[2], 'PX', number(upward(lease, 1000)))
   end
   holds = false
-elseif mode == 'take' or mode == 'renew' then  -- a lease that ended is taken up again, if there is room
-  if holds or redis.call('ZCARD', KEYS[1]) < most then
+elseif mode == 'take' or mode == 'renew' then
+  if holds or (mode == 'take' and redis.call('ZCARD', KEYS[1]) < most) then
     redis.call('ZADD', KEYS[1], number(now + lease), mine)
     outlive(KEYS[1], lease)
     holds = true
