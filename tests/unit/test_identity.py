@@ -43,6 +43,7 @@ def scope(peer="10.1.1.1", *forwarded, header="x-forwarded-for", **more):
         ("10.1.1.1", ["fe80::1%eth0"], "10.1.1.1"),
         ("10.1.1.1", ["198.51.100.1, 010.0.0.1"], "10.1.1.1"),
         ("10.1.1.1", ["1" * 5000], "10.1.1.1"),
+        ("10.1.1.1", ["1" * 5000 + ", 198.51.100.1"], "198.51.100.1"),
         (None, ["198.51.100.1"], None),
         ("a name", ["198.51.100.1"], None),
     ],
@@ -69,6 +70,9 @@ def test_the_address_is_read_from_the_right_past_trusted_proxies(peer, forwarded
         (['for="8.8.8.8, for=198.51.100.1"'], "10.1.1.1"),
         (["for=198.51.100.1;"], "10.1.1.1"),
         (["198.51.100.1"], "10.1.1.1"),
+        (["@@@, for=198.51.100.1"], "198.51.100.1"),  # what the client wrote does not hide what the proxy did
+        (['for="8.8.8.8, for=198.51.100.1'], "198.51.100.1"),
+        (["for=" + "1" * 5000 + ", for=198.51.100.1"], "198.51.100.1"),
     ],
 )
 def test_the_standard_header_is_read_as_the_standard_says(forwarded, client):

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Host, Mount, Route, WebSocketRoute
 
-from forebay import RateLimited, SettingsError
+from forebay import RateLimited, SettingsError, UsageError
 from forebay.web.asgi import SessionMiddleware
 from forebay.web.fastapi import session_of
 from forebay.web.identity import by_address, by_header, by_user, first_of
@@ -421,3 +421,136 @@ async def test_a_crowd_gets_what_there_is_and_no_more(bay):
     async with client_of(app) as client:
         answers = await asyncio.gather(*(client.get(f"/{n}") for n in range(50)))
     assert sorted(answer.status_code for answer in answers) == [200] * 10 + [429] * 40
+
+
+async def test_a_method_in_another_case_is_the_same_method(bay):
+    """Some servers pass on what the client wrote, and some applications take it."""
+    app = small(bay, [Limit(bay.limiter("api", "1/minute"), methods="POST")])
+    async with client_of(app) as client:
+        statuses = []
+        for method in ("POST", "post", "Post"):
+            scope_method = client.build_request(method, "/a/1")
+            scope_method.method = method
+            statuses.append((await client.send(scope_method)).status_code)
+    assert statuses[0] == 200
+    assert 200 not in statuses[1:]
+
+
+@pytest.mark.parametrize(("methods", "path"), [("HEAD", "/a/1"), ("PURGE", "/p")])
+async def test_a_limit_of_any_method_holds(bay, methods, path):
+    routes = [Route("/a/{x}", hello), Route("/p", hello, methods=["PURGE"])]
+    async with client_of(small(bay, [Limit(bay.limiter("api", "1/minute"), methods=methods)], routes)) as client:
+        assert [(await client.request(methods, path)).status_code for _ in range(2)] == [200, 429]
+
+
+async def test_a_method_that_nothing_takes_is_refused_at_the_start(bay):
+    app = small(bay, [Limit(bay.limiter("api", "1/minute"), methods="PSOT")])
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        return {"type": "lifespan.startup"}
+
+    await LimitMiddleware(app.router, [Limit(bay.limiter("api", "1/minute"), methods="PSOT")])({"type": "lifespan"}, receive, send)
+    assert sent == [{"type": "lifespan.startup.failed", "message": "Limit('api', everywhere): nothing takes the method 'PSOT'"}]
+
+
+@pytest.mark.parametrize("outside", [True, False], ids=["without sessions", "with another's"])
+async def test_users_need_the_middleware_of_sessions_around(bay, outside):
+    app = small(bay, [Limit(bay.limiter("api", "1/minute"), by=by_user)])
+    served = app if outside else SessionMiddleware(app, bay.sessions())
+    async with client_of(served) as client:
+        if outside:
+            with pytest.raises(UsageError, match="around the LimitMiddleware"):
+                await client.get("/b")
+        else:
+            assert (await client.get("/b")).status_code == 200
+
+
+async def test_a_dependency_tells_users_apart_too(bay):
+    app = FastAPI()
+
+    @app.get("/login/{user}")
+    async def login(user: str, request: Request):
+        await session_of(request).login(user)
+        return {}
+
+    @app.get("/x", dependencies=[Depends(require_limit(bay.limiter("api", "1/minute"), by=by_user))])
+    async def x():
+        return {}
+
+    app.add_middleware(SessionMiddleware, sessions=bay.sessions())
+    async with client_of(app) as one, client_of(app) as two:
+        assert await statuses(one, "/login/ada", "/x", "/x") == [200, 200, 429]
+        assert await statuses(two, "/login/bob", "/x") == [200, 200]
+
+
+async def test_a_cost_that_could_never_pass_is_a_refusal_and_no_error(bay):
+    limiter = bay.limiter("api", "3/hour")
+    app = small(bay, [Limit(limiter, cost=lambda scope: int(dict(scope["headers"])[b"x-cost"]), shared=True)])
+    async with client_of(app) as client:
+        asked = [(await client.get("/b", headers={"x-cost": cost})).status_code for cost in ("4", "0", "3", "1")]
+    assert asked == [429, 200, 200, 429]
+    for cost in (0, 4, 1.5, "x"):
+        with pytest.raises(SettingsError, match="cost="):
+            Limit(limiter, cost=cost)
+
+
+async def test_async_functions_and_what_is_none_are_refused(bay):
+    async def who(scope):
+        return "ada"
+
+    for by in (who, "ip", 5):
+        with pytest.raises(SettingsError, match="by"):
+            Limit(bay.limiter("api", "1/minute"), by=by)
+        with pytest.raises(SettingsError, match="by"):
+            LimitMiddleware(hello, bay.limiter("api", "1/minute"), by=by)
+    with pytest.raises(SettingsError, match="two limiters are called 'api'"):
+        LimitMiddleware(hello, [bay.limiter("api", "1/minute"), bay.limiter("api", "9/hour")])
+
+
+async def test_another_frameworks_application_is_one_place(bay):
+    class Foreign:
+        routes = (object(),)
+
+        async def __call__(self, scope, receive, send):
+            await PlainTextResponse("foreign")(scope, receive, send)
+
+    async with client_of(LimitMiddleware(Foreign(), bay.limiter("api", "2/minute"))) as client:
+        assert await statuses(client, "/1", "/2", "/3") == [200, 200, 429]
+    mounted = small(bay, [bay.limiter("more", "1/minute")], [Mount("/f", Foreign())])
+    async with client_of(mounted) as client:
+        assert await statuses(client, "/f/1", "/f/2") == [200, 429]
+
+
+async def test_an_application_that_is_served_under_a_path_is_counted_under_both(bay):
+    app = FastAPI()
+    app.root_path = "/api"
+
+    @app.get("/x")
+    async def x():
+        return {}
+
+    async with client_of(LimitMiddleware(app, Limit(bay.limiter("api", "1/minute"), routes="/x"))) as client:
+        assert await statuses(client, "/x", "/api/x", "/x") == [200, 429, 429]
+
+
+async def test_two_middlewares_tell_once_and_shadows_are_not_told(bay):
+    inner = small(bay, [bay.limiter("inner", "5/minute"), bay.limiter("trial", "1/hour", shadow=True)])
+    async with client_of(LimitMiddleware(inner, bay.limiter("outer", "9/minute"))) as client:
+        for _ in range(2):
+            answer = await client.get("/b")
+    assert answer.status_code == 200
+    assert answer.headers.get_list("ratelimit-policy") == ['"outer";q=9;w=60, "inner";q=5;w=60']
+    assert answer.headers["x-ratelimit-limit"] == "5"
+    assert bay.stats().limits["trial"].shadowed == 1
+
+
+async def test_a_burst_above_the_limit_is_told_as_a_quota_that_takes_longer(bay):
+    async with client_of(small(bay, [bay.limiter("api", "10/minute burst 50")])) as client:
+        answer = await client.get("/b")
+    assert answer.headers["ratelimit-policy"] == '"api";q=50;w=300'
+    assert answer.headers["x-ratelimit-limit"] == "50"
+    assert answer.headers["x-ratelimit-remaining"] == "49"

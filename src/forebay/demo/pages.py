@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from ..sessions.session import Session
 from ..web.fastapi import current_session, session_of
+from ..web.limit_dependency import note
 from .accounts import Accounts, Device, Me, same_origin
 from .limits import Limits
 from .stylesheet import STYLE
@@ -51,6 +52,7 @@ def pages_router(accounts: Accounts, limits: Limits) -> APIRouter:
     ) -> Response:
         _check(session, csrf)
         tried = await limits.try_login(email)
+        note(request, tried)
         if not tried.allowed:
             wait = math.ceil(tried.retry_after)
             session.flash(f"This account was tried too often. There is another try in {wait} seconds.", "error")

@@ -76,7 +76,7 @@ async def _serve(settings: DemoSettings, ending: Ending, listener: socket.socket
     ending.does(_cancel_this_task())
     engine = open_database(database)
     app = create_app(bay, engine)
-    config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=3, server_header=False)
+    config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=3, server_header=False, proxy_headers=False)
     async with contextlib.AsyncExitStack() as opened:
         opened.push_async_callback(_let_workers_end)
         try:  # the lifespan is entered here and not by uvicorn, which would print a traceback for a database that is away

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from itertools import count
@@ -27,12 +28,13 @@ _MOST_TASKS: Final = 10_000
 
 
 class AioPromise(Generic[T]):
-    """Every waiter has a future of its own, so that cancelling one leaves the others alone."""
+    """Every waiter has a future of its own, so that cancelling one leaves the others alone, whatever loop they wait on."""
 
-    __slots__ = ("_error", "_kept", "_value", "_waiters")
+    __slots__ = ("_error", "_kept", "_lock", "_value", "_waiters")
 
     def __init__(self) -> None:
         self._kept = False
+        self._lock = threading.Lock()
         self._value: T | None = None
         self._error: BaseException | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -46,25 +48,35 @@ class AioPromise(Generic[T]):
         self._settle()
 
     async def wait(self, timeout: float | None = None) -> T:
-        if not self._kept:
-            loop = asyncio.get_running_loop()
-            waiter = loop.create_future()
-            self._waiters.append(waiter)
-            if timeout is None:
-                await waiter
+        waiter = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if not self._kept:
+                self._waiters.append(waiter)
             else:
-                async with asyncio.timeout(timeout):
-                    await waiter
+                waiter.set_result(None)
+        if timeout is None:
+            await waiter
+        else:
+            async with asyncio.timeout(timeout):
+                await waiter
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]
 
     def _settle(self) -> None:
-        self._kept = True
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
+        with self._lock:
+            self._kept = True
+            waiters, self._waiters = self._waiters, []
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        for waiter in waiters:
+            loop = waiter.get_loop()
+            if loop is here:
+                _settle(waiter)
+            else:
+                _wake(loop, waiter)
 
 
 class AioPort(PortBase[AioWaiting]):

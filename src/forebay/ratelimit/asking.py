@@ -5,12 +5,14 @@ On asyncio the records of one tick are one call. Nothing is asked twice that may
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, Final, Literal
+from weakref import WeakKeyDictionary
 
 from ..errors import ConnectFailed, ForebayError, NoScript, Redirected, Refused, Unavailable, UsageError
 from ..events import RefundFailed
-from ..port.port import Port, Reply
+from ..port.port import Port, Promise, Reply
 from ..wire.gatherable import Gatherable, bulk
 from ..wire.hurry import DECISION, EVALSHA
 from ..wire.resilience import LASTING
@@ -25,6 +27,8 @@ SCRIPT: Final = Gatherable(EVALSHA[DECISION], decides().digest)
 _MOVING: Final = ("ASK", "TRYAGAIN")
 _HIT: Final = bulk(b"hit")
 _MOST_WORDS: Final = 1000  # what is asked together, whose words are kept
+_lock: Final = threading.Lock()
+_loading: Final[WeakKeyDictionary[Port, Promise[None]]] = WeakKeyDictionary()
 _words: dict[tuple[bytes, ...], bytes] = {}  # by the words of each for itself
 
 
@@ -57,10 +61,37 @@ def words_of(questions: Sequence[Question]) -> bytes:
 
 
 async def again(error: ForebayError, port: Port, questions: Sequence[Question]) -> Reply:
-    """Ask anew after *error*, if nothing can have been charged; or raise it."""
-    if isinstance(error, NoScript | ConnectFailed | Redirected) or (isinstance(error, Refused) and error.code not in LASTING):
+    """Ask anew after *error*, if nothing can have been charged and it was not repeated yet; or raise it."""
+    if isinstance(error, NoScript):
+        return await _after_loading(port, questions)
+    if getattr(error, "final", False):
+        raise error
+    if isinstance(error, ConnectFailed | Redirected) or (isinstance(error, Refused) and error.code not in LASTING):
         return await asked_alone(port, "hit", questions)
     raise error
+
+
+async def _after_loading(port: Port, questions: Sequence[Question]) -> Reply:
+    """Ask anew on a server that has lost the script. Of all who find that, one sends the source, and the others wait for that."""
+    with _lock:
+        loading = _loading.get(port)
+        if loading is None:
+            mine = _loading[port] = port.promise()
+    if loading is not None:
+        await loading.wait()
+        try:
+            if len(questions) > 1:
+                return await ask(port, questions)
+            (question,) = questions
+            return await ask_one(port, question.policy, question.text, question.rates, question.cost)
+        except NoScript:  # nobody could load it, or it was lost again
+            return await asked_alone(port, "hit", questions)
+    try:
+        return await asked_alone(port, "hit", questions)
+    finally:
+        with _lock:
+            del _loading[port]
+        mine.keep(None)
 
 
 async def asked_alone(

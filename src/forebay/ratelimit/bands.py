@@ -59,6 +59,8 @@ def band_of(port: Port, limiters: tuple[Any, ...]) -> Band | None:
     if not isinstance(leader, LimiterCore):
         return None
     known = leader.policy.bands
+    if not all(isinstance(limiter, LimiterCore) for limiter in limiters):
+        return None
     if limiters not in known:
         if len(known) >= _MOST:
             known.clear()

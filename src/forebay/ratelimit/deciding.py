@@ -15,9 +15,9 @@ from .policy import Policy, Question
 from .rate import Rate, stored_rates
 from .verdict import DecidedBy, Standing, Verdict
 
-__all__ = ["by_two", "decided", "in_shadow", "limited", "recalled", "stand_in", "verdict_of"]
+__all__ = ["ERROR", "by_two", "decided", "in_shadow", "limited", "recalled", "stand_in", "verdict_of"]
 
-_ERROR: Final = -2
+ERROR: Final = -2
 _SECOND: Final = 1_000_000
 _WORTH_REMEMBERING: Final = 0.005  # seconds: a refusal that ends sooner is asked for again
 _CLOSED_FOR: Final = 1.0  # seconds, in the verdict of a limiter that is closed while the server is away
@@ -56,7 +56,7 @@ def decided(question: Question, reply: Reply, *, counts: bool = True) -> Verdict
         return Verdict(True, rates[0].limit, reply[0], 0.0, reply[1] / _SECOND, policy.name, rates[0])  # noqa: FBT003
     if len(reply) == 4:
         return by_two(policy.name, rates, reply)
-    if reply[0] == _ERROR:
+    if reply[0] == ERROR:
         raise ServerError(reply[1].decode("utf-8", "replace"))
     passes, own, _, *numbers = reply
     if passes < 0:

@@ -60,6 +60,12 @@ class RefusalListener:
         return True
 
     async def _listen(self) -> None:
+        try:
+            await self._listen_on()
+        finally:
+            self._started = False  # whoever gives something next starts anew
+
+    async def _listen_on(self) -> None:
         while self._sleep():
             try:
                 stream = await self._port.stream()

@@ -28,7 +28,7 @@ def text_of(key: Key) -> str:
     text = str.__str__(key) if isinstance(key, str) else str(int(key)) if isinstance(key, int) else str(key)
     if not text:
         raise InvalidKey("a key must not be empty: it says who is limited; for one limit of all use a word, such as 'everybody'")
-    return text if len(text) <= LONGEST else f"#{_digest(text, b'', 32)}"
+    return text if len(text) <= LONGEST else _digest(text, b"", 64) * 3  # which is longer than any key that is kept as it is
 
 
 class LimitNames:

@@ -12,7 +12,7 @@ from ..keys import Key
 from .rate import EXACT, Rate, RateLike, rates_of, share_of
 from .scripts import Law
 
-__all__ = ["Algorithm", "LimitOptions", "OnOutage", "Options", "check_rates"]
+__all__ = ["Algorithm", "LimitOptions", "OnOutage", "Options", "check_plain", "check_rates"]
 
 Algorithm = Literal["gcra", "token_bucket", "fixed_window", "sliding_window", "sliding_log"]
 OnOutage = Literal["open", "closed", "local"]
@@ -47,8 +47,8 @@ class LimitOptions(TypedDict, total=False):
     on_outage: OnOutage
     local_share: float
     shadow: bool
-    exempt: Collection[Key] | Callable[[Key], bool]
-    rate_for: Callable[[Key], RateLike | None]
+    exempt: Collection[Key] | Callable[[Any], bool]
+    rate_for: Callable[[Any], RateLike | None]
     remember: int
     lease: int | None
     lease_for: Duration
@@ -88,7 +88,7 @@ class Options:
         self.exempt = _exemption(rest.pop("exempt", None))
         self.rate_for: Callable[[Key], RateLike | None] | None = rest.pop("rate_for", None)
         if self.rate_for is not None:
-            _check_plain("rate_for", self.rate_for)
+            check_plain("rate_for", self.rate_for)
         self.remember = _number(rest, "remember", 10_000, 0) or 0
         self.lease = _number(rest, "lease", None, 2)
         least = min(self.rates, key=lambda rate: rate.burst, default=None)
@@ -143,7 +143,7 @@ def _exemption(given: Any) -> Callable[[Key], bool] | None:
     if given is None:
         return None
     if callable(given):
-        _check_plain("exempt", given)
+        check_plain("exempt", given)
         return given  # type: ignore[no-any-return]
     if isinstance(given, str | bytes) or not isinstance(given, Collection):
         raise SettingsError(f"exempt={given!r} is neither a collection of keys nor a function: write exempt={{{given!r}}}")
@@ -151,9 +151,10 @@ def _exemption(given: Any) -> Callable[[Key], bool] | None:
     return lambda key: str(key) in keys
 
 
-def _check_plain(option: str, function: object) -> None:
+def check_plain(option: str, function: object, of: str = "a key") -> None:
+    """Raise `SettingsError` if *function*, which is asked in every decision, is none or is async."""
     if not callable(function):
-        raise SettingsError(f"{option}={function!r} is no function of a key")
+        raise SettingsError(f"{option}={function!r} is no function of {of}")
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
         raise SettingsError(f"{option} is async, and asked in every decision: make it a plain, quick function, and look things up before")
 

@@ -128,7 +128,10 @@ class Refusals:
         until = sent + left / 1000 if left >= 0 else inf  # rates of the key's own end by themselves
         seconds, microseconds = replies[3]
         at = int(seconds) * 1_000_000 + int(microseconds)
-        return Remembered(self._law, asked, rates, data, at, sent, until, source)
+        try:
+            return Remembered(self._law, asked, rates, data, at, sent, until, source)
+        except (ValueError, OverflowError):  # it holds something else: the server is asked, and says so
+            return None
 
     def _keep(self, key: str, remembered: Remembered) -> None:
         self.held.pop(key, None)

@@ -12,7 +12,7 @@ from secrets import token_hex
 from time import monotonic
 from typing import Any, Final, Literal
 
-from ..errors import ForebayError, RateLimited, UsageError
+from ..errors import Closed, ForebayError, RateLimited, UsageError
 from ..events import LimitShadowed, LimitUndecided, Reporter, SlotLost
 from ..port.port import Port
 from ..wire.hurry import DECISION
@@ -160,6 +160,8 @@ class Slots:
     async def _give(self, slot: Slot) -> None:
         try:
             await self._run("give", slot)
+        except Closed:
+            return  # the bay went first, and its lease ends by itself
         except UsageError:
             raise
         except ForebayError:

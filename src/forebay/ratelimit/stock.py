@@ -21,6 +21,7 @@ from .verdict import Verdict
 __all__ = ["Refill", "Stock"]
 
 _PRUNE_FROM: Final = 1000  # keys, from which on those whose time is over are looked for
+_MOST: Final = 50_000  # keys; others are asked for one by one
 
 
 class Refill:
@@ -60,6 +61,7 @@ class Stock:
         """Be empty, in a forked child: what the parent holds is the parent's."""
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}
+        self._prune_at = _PRUNE_FROM
 
     def take(self, key: str, cost: int, rates: tuple[Rate, ...]) -> Verdict | Refill | None:
         """Take *cost* units of *key*; or say that they are to be charged first, or (None) that this cost is to be asked for by itself.
@@ -72,8 +74,11 @@ class Stock:
             held = self._held.get(key)
             now = monotonic()
             if held is None:
-                if len(self._held) >= _PRUNE_FROM:
+                if len(self._held) >= self._prune_at:
                     self._prune(now)
+                    self._prune_at = max(_PRUNE_FROM, 2 * len(self._held))  # so that looking is paid for by what came in between
+                if len(self._held) >= _MOST:
+                    return None
                 held = self._held[key] = _Held()
             if now >= held.until or (held.rates is not rates and held.rates != rates):
                 held.units, held.rates = 0, rates

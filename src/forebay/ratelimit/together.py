@@ -18,13 +18,14 @@ from ..wire.slots import slot_of
 from .asking import again, ask, asked_alone, refund
 from .bands import Band, band_of
 from .core import LimiterCore, asked
-from .deciding import decided, recalled, stand_in
+from .deciding import ERROR, decided, recalled, stand_in
 from .policy import Policy, Question
 from .verdict import Decision, Verdict
 
 __all__ = ["hit_all"]
 
 _Place = tuple[Policy, str]
+_MOST: Final = 500
 _FORM: Final = "give (limiter, key) or (limiter, key, cost) for each"
 
 
@@ -46,8 +47,8 @@ async def hit_all(port: Port, wanted: Iterable[Sequence[Any]]) -> Decision:
         if asked_for is not None:
             return await _decided_by(port, band, keys, asked_for)
     listed = [_read(port, each) for each in given]
-    if not listed:
-        raise InvalidCommand(f"hit_all was given nothing: {_FORM}")
+    if not 0 < len(listed) <= _MOST:
+        raise InvalidCommand(f"hit_all was given {len(listed) or 'nothing'}: {_FORM}, at most {_MOST}")
     questions = [asked(limiter, key, cost) for limiter, key, cost in listed]
     if len({question.policy for question in questions}) == len(questions) and all(question.policy.plain for question in questions):
         _check_names(questions)  # as nearly always: nothing to look up, and nothing asked for twice
@@ -160,6 +161,11 @@ async def _decided_group(
     if len(questions) == 1:
         replies = [replies]
     found = _found(questions, replies)
+    failed_at = {at for at, reply in enumerate(replies) if reply[0] == ERROR}
+    if failed_at and len(failed_at) < len(found) and all(verdict.allowed for verdict in found):  # nobody refuses: the others are charged
+        rest = [question for at, question in enumerate(questions) if at not in failed_at]
+        charged = iter(await _decided_group(port, rest, marks))
+        return [verdict if at in failed_at else next(charged) for at, verdict in enumerate(found)]
     if marks is not None and all(verdict.allowed for verdict in found):
         for question, reply, verdict in zip(questions, replies, found, strict=True):
             if not verdict.shadowed:
@@ -170,8 +176,10 @@ async def _decided_group(
 def _found(questions: Sequence[Question], replies: Sequence[Reply]) -> list[Verdict]:
     found = [_decided_one(question, reply) for question, reply in zip(questions, replies, strict=True)]
     passes = all(verdict.allowed for verdict in found)
-    for question, verdict in zip(questions, found, strict=True):
-        question.policy.count(verdict, charged=passes)
+    undecided = any(reply[0] == ERROR for reply in replies)
+    for question, reply, verdict in zip(questions, replies, found, strict=True):
+        if reply[0] != ERROR:  # that one was counted
+            question.policy.count(verdict, charged=passes and not undecided)
     return found
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, Literal
 
 from ..errors import SettingsError
@@ -27,7 +28,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _LONGEST: Final = 4096  # bytes of a header that is looked at
 _MOST: Final = 64  # hops that are looked at
 _WITH_PORT: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}", re.ASCII)
-_PAIR: Final = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([!#$%&\'*+.^_`|~0-9A-Za-z-]+))\s*(;|,|$)', re.ASCII)
+_PAIR: Final = re.compile(r'([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([!#$%&\'*+.^_`|~0-9A-Za-z-]+))', re.ASCII)
+_ELEMENT: Final = re.compile(rf"(?:{_PAIR.pattern})(?:\s*;\s*(?:{_PAIR.pattern}))*", re.ASCII)
+_MOST_COMMAS: Final = 8  # within the quotes of one hop
 
 
 def trusted_networks(networks: Iterable[str]) -> tuple[Network, ...]:
@@ -62,12 +65,9 @@ def client_address(
     peer = None if not client else _address(str(client[0]))
     if peer is None or not _is_in(peer, trusted):
         return peer
-    hops = _hops(scope["headers"], header)
-    if hops is None:
-        return peer
     nearest = peer
-    for hop in reversed(hops[-_MOST:]):
-        address = _address(hop)
+    for hop in islice(_hops(scope["headers"], header), _MOST):
+        address = None if hop is None else _address(hop)
         if address is None:
             return peer
         nearest = address
@@ -106,18 +106,19 @@ def by_address(
 
 
 def by_header(name: str, *, prefix: str = "") -> Identity:
-    """Tell clients apart by an API key in the header *name*, after *prefix* (such as ``"Bearer "``). The key itself is not kept.
+    """Tell clients apart by an API key in the header *name*, after *prefix* (``"Bearer "``, in any case). It is not kept.
 
     A key must be checked before it is believed: who invents keys would have a limit for each.
     """
-    wanted, start = name.lower().encode("latin-1"), prefix.encode("latin-1")
+    wanted, start = name.lower().encode("latin-1"), prefix.lower().encode("latin-1")
 
     def key(scope: Scope) -> str | None:
         for each, value in scope["headers"]:
             if each == wanted:
                 text = bytes(value)
-                if len(text) > len(start) and text.startswith(start) and len(text) <= _LONGEST:
-                    return f"key:{hashlib.sha256(text[len(start) :]).hexdigest()}"
+                found = text[len(start) :].strip()
+                if found and text[: len(start)].lower() == start and len(text) <= _LONGEST:
+                    return f"key:{hashlib.sha256(found).hexdigest()}"
                 return None
         return None
 
@@ -150,39 +151,32 @@ def first_of(*identities: Identity) -> Identity:
     return first
 
 
-def _hops(headers: Iterable[tuple[bytes, bytes]], header: str) -> list[str] | None:
-    """Return what proxies wrote, the nearest last; None if it cannot be read."""
+def _hops(headers: Iterable[tuple[bytes, bytes]], header: str) -> Iterator[str | None]:
+    """Yield what proxies wrote, the nearest first; None for what cannot be read. What stands further left cannot disturb it."""
     wanted = header.encode()
-    lines = [bytes(value) for name, value in headers if name == wanted]
-    text = b",".join(lines).decode("latin-1")
-    if not text or len(text) > _LONGEST:
-        return [] if not text else None
-    if header == "x-forwarded-for":
-        return [part.strip() for part in text.split(",")]
-    return _forwarded(text)
+    text = b",".join([bytes(value) for name, value in headers if name == wanted]).decode("latin-1")
+    if len(text) > _LONGEST:
+        text = text[-_LONGEST:].partition(",")[2]  # the first of these is cut
+    parts = text.split(",") if text else []
+    while parts:
+        part = parts.pop().strip()
+        if header == "x-forwarded-for":
+            yield part
+            continue
+        joined = 0
+        while part and (element := _ELEMENT.fullmatch(part)) is None and parts and joined < _MOST_COMMAS:
+            part, joined = f"{parts.pop()},{part}".strip(), joined + 1  # a comma within quotes
+        if part:
+            yield _for_of(part) if element is not None else None
 
 
-def _forwarded(text: str) -> list[str] | None:
-    """Return the ``for`` of each hop (RFC 7239, section 4); None if the text is not of that form."""
-    hops: list[str] = []
-    own: str | None = None
-    at = 0
-    while at < len(text):
-        pair = _PAIR.match(text, at)
-        if pair is None:
-            return None
-        name, quoted, token, end = pair.groups()
-        if name.lower() == "for":
-            if own is not None:
-                return None  # twice in one hop
-            own = token if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-        at = pair.end()
-        if end != ";":
-            hops.append(own or "")
-            own = None
-        elif at == len(text):
-            return None
-    return hops
+def _for_of(element: str) -> str | None:
+    """Return the ``for`` of one hop (RFC 7239, section 4), an empty text if it has none; None if it has two."""
+    found = [(token, quoted) for name, quoted, token in _PAIR.findall(element) if name.lower() == "for"]
+    if len(found) > 1:
+        return None
+    token, quoted = found[0] if found else ("", "")
+    return token or re.sub(r"\\(.)", r"\1", quoted)
 
 
 @lru_cache(maxsize=4096)

@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal
 
+from ..ratelimit.rate import Rate
 from ..ratelimit.verdict import Standing, Verdict
 
 __all__ = ["AWAY", "EXCEEDED", "Headers", "answer_to", "body_of", "limit_headers", "retry_after"]
@@ -25,26 +26,27 @@ _PROBLEM: Final = "https://iana.org/assignments/http-problem-types#quota-exceede
 
 def limit_headers(verdicts: Iterable[Verdict]) -> Headers:
     """Return the headers for what was decided on the server or is known here; of what could not be decided, nothing is said."""
-    policies, limits = [], []
+    policies: dict[str, str] = {}  # of one that was asked twice, the last counts
+    limits: dict[str, str] = {}
     strictest: Standing | None = None
     for verdict in verdicts:
         if verdict.undecided or verdict.decided_by == "exempt":
             continue
         standings = verdict.each
         for standing in standings:
-            name = verdict.policy if len(standings) == 1 else f"{verdict.policy}-{standing.rate.per:g}s"
-            window = f";w={standing.rate.period_us // 1_000_000}" if standing.rate.period_us % 1_000_000 == 0 else ""
-            policies.append(f'"{name}";q={standing.rate.limit}{window}')
-            limits.append(f'"{name}";r={standing.remaining};t={math.ceil(standing.retry_after or standing.reset_after)}')
+            name = _name(verdict, standing)
+            quota, window = _quota(standing.rate)
+            policies[name] = f'"{name}";q={quota}{window}'
+            limits[name] = f'"{name}";r={standing.remaining};t={math.ceil(standing.retry_after or standing.reset_after)}'
             if strictest is None or _rank(standing) < _rank(strictest):
                 strictest = standing
     if strictest is None:
         return []
     reset = math.ceil(strictest.retry_after or strictest.reset_after)
     return [
-        (b"ratelimit-policy", ", ".join(policies).encode()),
-        (b"ratelimit", ", ".join(limits).encode()),
-        (b"x-ratelimit-limit", b"%d" % strictest.rate.limit),
+        (b"ratelimit-policy", ", ".join(policies.values()).encode()),
+        (b"ratelimit", ", ".join(limits.values()).encode()),
+        (b"x-ratelimit-limit", b"%d" % _quota(strictest.rate)[0]),
         (b"x-ratelimit-remaining", b"%d" % strictest.remaining),
         (b"x-ratelimit-reset", b"%d" % reset),
     ]
@@ -66,7 +68,7 @@ def body_of(refusals: Sequence[Verdict], form: Literal["json", "problem"]) -> tu
     if form == "json":
         return status, b"application/json", json.dumps({"error": text}).encode()
     problem: dict[str, object] = {"title": text, "status": status}
-    if status == 429:
+    if status == 429 and refusals:
         problem = {"type": _PROBLEM, **problem, "violated-policies": list(dict.fromkeys(_violated(refusals)))}
     return status, b"application/problem+json", json.dumps(problem).encode()
 
@@ -76,8 +78,23 @@ def _violated(refusals: Iterable[Verdict]) -> Iterator[str]:
         standings = verdict.each
         for standing in standings:
             if standing.retry_after:
-                yield verdict.policy if len(standings) == 1 else f"{verdict.policy}-{standing.rate.per:g}s"
+                yield _name(verdict, standing)
 
 
 def _rank(standing: Standing) -> tuple[float, int]:
     return -standing.retry_after, standing.remaining
+
+
+def _name(verdict: Verdict, standing: Standing) -> str:
+    """Return what a rate is called: by its period, if there are several."""
+    if not verdict.standings:
+        return verdict.policy
+    whole, rest = divmod(standing.rate.period_us, 1_000_000)
+    return f"{verdict.policy}-{whole}s" if not rest else f"{verdict.policy}-{standing.rate.period_us // 1000}ms"
+
+
+def _quota(rate: Rate) -> tuple[int, str]:
+    """Return how many in how long; of a burst above the limit, in how long that comes back."""
+    quota = max(rate.limit, rate.burst)
+    window, rest = divmod(quota * rate.period_us, rate.limit * 1_000_000)
+    return quota, "" if rest else f";w={window}"

@@ -10,20 +10,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from ..durations import Duration, to_seconds
-from ..errors import RateLimited, SettingsError, Unavailable
+from ..errors import InvalidCost, RateLimited, SettingsError, Unavailable
 from ..ratelimit.core import LimiterCore
+from ..ratelimit.options import check_plain
 from ..ratelimit.together import hit_all
 from ..ratelimit.verdict import Verdict
 from .asgi import App, Message, Receive, Scope, Send
 from .identity import Identity, by_address, needs_session
-from .limit_headers import Headers, body_of, limit_headers, retry_after
-from .routes import NOWHERE, method_of, routes_of, template_of, templates_of
+from .limit_headers import EXCEEDED, Headers, body_of, limit_headers, retry_after
+from .request_session import session_in
+from .routes import METHODS, NOWHERE, method_of, methods_in, rooted, routes_of, template_of, templates_of
 
-__all__ = ["Limit", "LimitMiddleware", "asked_of", "decided", "noted"]
+__all__ = ["Limit", "LimitMiddleware", "asked_of", "check_names", "decided", "load_session", "noted"]
 
 _NOTED: Final = "forebay.limits"  # in the scope: the verdicts about a request
 _KINDS: Final = ("http", "websocket")
 _BEGINNINGS: Final = ("http.response.start", "websocket.accept", "websocket.http.response.start")
+_MORE_METHODS: Final = METHODS | {"HEAD", "WEBSOCKET", "OTHER", "PURGE", "LINK", "UNLINK"}
+_MORE_METHODS_OF_DAV: Final = {"PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH"}
 _UNKNOWN: Final = "unknown"
 
 
@@ -69,19 +73,23 @@ class Limit:
         self.unknown = unknown
         self.cost = cost
         for route in self.routes or ():
-            if not route.startswith("/") and route not in ("*", NOWHERE):
+            if "/" not in route and route not in ("*", NOWHERE):
                 raise SettingsError(f"route {route!r} is no template: it begins with '/', as in '/users/{{id}}'")
         self._exact = frozenset(self.routes or ())
         self._heads = tuple(route[:-1] for route in self.routes or () if route.endswith("*"))
+
+        check_plain("cost", cost, "a scope") if callable(cost) else _check_cost(limiter, cost)
+        if by is not None:
+            check_plain("by", by, "a scope")
 
     @property
     def needs_place(self) -> bool:
         """Whether the route of a request must be known."""
         return self.routes is not None or not self.shared
 
-    def holds(self, place: str, method: str) -> bool:
-        """Whether it holds for a request of *method* to the route *place*."""
-        if self.methods is not None and method not in self.methods:
+    def holds(self, place: str, method: str, written: str) -> bool:
+        """Whether it holds for a request of *method*, as it is counted and as it was *written*, to the route *place*."""
+        if self.methods is not None and method not in self.methods and written not in self.methods:
             return False
         return self.routes is None or place in self._exact or (bool(self._heads) and place.startswith(self._heads))
 
@@ -98,7 +106,7 @@ class LimitMiddleware:
     """Decides all *limits* of every request and WebSocket, and answers 429 where one refuses.
 
     Inside a `SessionMiddleware` the decision leaves together with the question for the session. What is limited by its user waits for
-    the session first. It also answers for dependencies (`forebay.web.fastapi.require_limit`), and for `RateLimited` raised inside.
+    the session first. It also answers for dependencies (`forebay.web.limit_dependency.require_limit`), and for `RateLimited` raised inside.
 
     Args:
         limits: what holds; or limiters, each for itself on every route.
@@ -114,7 +122,7 @@ class LimitMiddleware:
     def __init__(
         self,
         app: App,
-        limits: Sequence[Limit | LimiterCore],
+        limits: Limit | LimiterCore | Sequence[Limit | LimiterCore],
         *,
         by: Identity | None = None,
         body: Literal["json", "problem"] = "json",
@@ -124,10 +132,13 @@ class LimitMiddleware:
         if body not in ("json", "problem"):
             raise SettingsError(f"body={body!r} is unknown: use 'json' or 'problem'")
         self.app = app
-        self._limits = [limit if isinstance(limit, Limit) else Limit(limit) for limit in limits]
+        listed = [limits] if isinstance(limits, Limit | LimiterCore) else limits
+        self._limits = [limit if isinstance(limit, Limit) else Limit(limit) for limit in listed]
+        check_names(self._limits)
         if len({id(limit.limiter.policy.port) for limit in self._limits}) > 1:
             raise SettingsError("these limits are of several bays: what one decision asks has one server; add a middleware for each bay")
         self._by = by_address() if by is None else by
+        check_plain("by", self._by, "a scope")
         self._body: Literal["json", "problem"] = body
         self._headers = headers
         self._jitter = 0.0 if retry_jitter is None else to_seconds(retry_jitter)
@@ -137,28 +148,41 @@ class LimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if not self._checked:
-            self._check_routes()
         kind = scope["type"]
+        if not self._checked:
+            try:
+                self._check_routes()
+            except SettingsError as error:
+                if kind != "lifespan":
+                    raise
+                await receive()
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
         if kind not in _KINDS:
             await self.app(scope, receive, send)
             return
+        first = _NOTED not in scope  # another one around this tells all of them
         verdicts: list[Verdict] = scope.setdefault(_NOTED, [])
         if self._needs_session:
-            await _load_session(scope)
-        verdicts += await decided(self._asks(scope))
-        answer = _Answer(send, verdicts, self._headers)
-        if not all(verdict.allowed for verdict in verdicts):
-            await self._refuse(scope, receive, answer, [verdict for verdict in verdicts if not verdict.allowed])
+            await load_session(scope)
+        found = await decided(self._asks(scope))
+        verdicts += found
+        answer = _Answer(send, verdicts, self._headers and first)
+        refusals = [verdict for verdict in found if not verdict.allowed]
+        if refusals:
+            await self._refuse(scope, receive, answer, refusals)
             return
         try:
             await self.app(scope, receive, answer.send)
         except RateLimited as error:
             if answer.began:
-                raise
+                if kind == "http":
+                    raise
+                await answer.send({"type": "websocket.close", "code": 1008, "reason": EXCEEDED})
+                return
             if error.verdict is not None and error.verdict not in verdicts:
                 verdicts.append(error.verdict)
-            refusals = [verdict for verdict in verdicts if not verdict.allowed]
+            refusals = [verdict for verdict in verdicts if not verdict.allowed]  # dependencies have added theirs
             await self._refuse(scope, None, answer, refusals, error.retry_after)
 
     def _asks(self, scope: Scope) -> list[tuple[LimiterCore, str, int]]:
@@ -167,7 +191,7 @@ class LimitMiddleware:
 
     def _place(self, scope: Scope) -> str:
         routes = routes_of(self.app)
-        return NOWHERE if routes is None else template_of(routes, scope)
+        return NOWHERE if routes is None else template_of(routes, rooted(self.app, scope))
 
     def _check_routes(self) -> None:
         """Refuse to serve with a limit that would never hold."""
@@ -180,7 +204,12 @@ class LimitMiddleware:
                 found = route in known if head is None else any(template.startswith(head) for template in known)
                 if not found and route not in ("*", NOWHERE):
                     self._checked = False
-                    raise SettingsError(f"{limit!r}: there is no route {route!r}; there are {', '.join(sorted(known)) or 'none'}")
+                    hidden = "none: a middleware that shows no app hides them; put this one inside it"
+                    raise SettingsError(f"{limit!r}: there is no route {route!r}; there are {', '.join(sorted(known)) or hidden}")
+            unknown = (limit.methods or frozenset()) - _MORE_METHODS - _MORE_METHODS_OF_DAV - methods_in(routes or ())
+            if unknown:
+                self._checked = False
+                raise SettingsError(f"{limit!r}: nothing takes the method {min(unknown)!r}")
 
     async def _refuse(
         self, scope: Scope, receive: Receive | None, answer: _Answer, refusals: list[Verdict], seconds: float | None = None
@@ -195,7 +224,7 @@ class LimitMiddleware:
             if receive is not None:
                 await receive()  # the client's wish to connect
             if "websocket.http.response" not in scope.get("extensions", {}):
-                await answer.send({"type": "websocket.close", "code": 1008, "reason": "rate limit exceeded"})
+                await answer.send({"type": "websocket.close", "code": 1008, "reason": EXCEEDED})
                 return
             start = "websocket.http.response"
         await answer.send({"type": f"{start}.start", "status": status, "headers": headers})
@@ -224,26 +253,56 @@ class _Answer:
 
 def asked_of(limits: Iterable[Limit], scope: Scope, by: Identity, place: str) -> list[tuple[LimiterCore, str, int]]:
     """Return what *limits* ask about a request to the route *place*."""
-    method = method_of(scope)
+    method, written = method_of(scope), str(scope.get("method", "")).upper()
     asks = []
     for limit in limits:
-        if limit.holds(place, method):
+        if limit.holds(place, method, written):
             identity = (limit.by or by)(scope)
             if identity is None and limit.unknown == "skip":
                 continue
             cost = limit.cost(scope) if callable(limit.cost) else limit.cost
-            asks.append((limit.limiter, limit.key(identity or _UNKNOWN, place, method), cost))
+            if cost > 0:
+                asks.append((limit.limiter, limit.key(_UNKNOWN if identity is None else identity, place, method), cost))
     return asks
 
 
 async def decided(asks: Sequence[tuple[LimiterCore, str, int]]) -> Sequence[Verdict]:
-    """Return the verdicts about *asks*, which are decided at once."""
+    """Return the verdicts about *asks*, which are decided at once; not those of limiters in shadow, for clients would heed them.
+
+    What costs more than could ever pass is refused: that may be the client's doing.
+    """
     if not asks:
         return ()
-    if len(asks) == 1:
-        ((limiter, key, cost),) = asks
-        return (await limiter.hit(key, cost),)
-    return (await hit_all(asks[0][0].policy.port, asks)).verdicts
+    try:
+        if len(asks) == 1:
+            ((limiter, key, cost),) = asks
+            verdicts: Sequence[Verdict] = (await limiter.hit(key, cost),)
+        else:
+            verdicts = (await hit_all(asks[0][0].policy.port, asks)).verdicts
+    except InvalidCost:
+        limiter = max(asks, key=lambda each: each[2])[0]
+        rate = limiter.policy.options.rates[0]
+        return (Verdict(False, rate.limit, 0, rate.per, rate.per, limiter.name, rate),)  # noqa: FBT003
+    if any(limiter.policy.options.shadow for limiter, _, _ in asks):
+        shadows = {limiter.name for limiter, _, _ in asks if limiter.policy.options.shadow}
+        verdicts = [verdict for verdict in verdicts if verdict.policy not in shadows]
+    return verdicts
+
+
+def check_names(limits: Iterable[Limit]) -> None:
+    """Refuse two limiters of one name, which would count in one place by two rules."""
+    policies: dict[str, object] = {}
+    for limit in limits:
+        if policies.setdefault(limit.limiter.name, limit.limiter.policy) is not limit.limiter.policy:
+            raise SettingsError(f"two limiters are called {limit.limiter.name!r}: name them apart, or give one limiter several rates")
+
+
+def _check_cost(limiter: LimiterCore, cost: int) -> None:
+    least = min(rate.burst for rate in limiter.policy.options.rates)
+    if isinstance(cost, bool) or not isinstance(cost, int) or cost < 1:
+        raise SettingsError(f"cost={cost!r} is no whole number from 1 on, and no function of a scope")
+    if cost > least and limiter.policy.options.rate_for is None:
+        raise SettingsError(f"cost={cost} is more than limit {limiter.name!r} lets through at once, which is {least}")
 
 
 def noted(scope: Mapping[str, Any]) -> list[Verdict] | None:
@@ -252,10 +311,14 @@ def noted(scope: Mapping[str, Any]) -> list[Verdict] | None:
     return found
 
 
-async def _load_session(scope: Scope) -> None:
-    """Load the session, if there is one. That its store is away is for whoever needs it to tell."""
-    session = scope.get("session")
-    if session is not None and getattr(session, "loaded", None) is None:
+async def load_session(scope: Scope) -> None:
+    """Load the session. That its store is away is for whoever needs it to tell.
+
+    Raises:
+        UsageError: there is none.
+    """
+    session = session_in(scope, "forebay.web.asgi.SessionMiddleware, around the LimitMiddleware,")
+    if session.loaded is None:
         try:
             await session.load()
         except Unavailable:

@@ -90,6 +90,8 @@ class Combiner(Generic[C]):
         self._many = many
         self._patience = patience
         self._turns = [None] * turns  # list.pop, list.append and the deque's methods are atomic
+        self._count = turns
+        self._holders: set[int] = set()  # threads that have a turn
         self._queue: deque[_Waiting[C]] = deque()
 
     def call(self, packed: C) -> Reply:
@@ -99,12 +101,14 @@ class Combiner(Generic[C]):
             Overloaded: it was not sent in time.
             Unavailable, Closed: whatever the exchange raised.
         """
-        if not self._take_turn():
+        # A thread that was interrupted between two steps, by a signal's exception, may still have the turn that it never passed on.
+        if threading.get_ident() not in self._holders and not self._take_turn():
             waiting = _Waiting(packed)
             self._wait(waiting)
             if not waiting.has_turn:
                 waiting.ring_next()
                 return waiting.outcome()
+            self._holders.add(threading.get_ident())
         along: list[_Waiting[C]] = []
         try:
             if not self._queue:
@@ -137,7 +141,14 @@ class Combiner(Generic[C]):
             self._turns.pop()
         except IndexError:
             return False
+        self._holders.add(threading.get_ident())
         return True
+
+    def _find_turn(self) -> None:
+        """Put back a turn that nobody has any more: its thread was interrupted before it could say so, or has ended."""
+        self._holders &= {thread.ident for thread in threading.enumerate() if thread.ident is not None}
+        if len(self._turns) + len(self._holders) < self._count:
+            self._turns.append(None)
 
     def _take_along(self, along: list[_Waiting[C]]) -> None:
         try:
@@ -147,6 +158,7 @@ class Combiner(Generic[C]):
             pass
 
     def _pass_turn(self) -> None:
+        self._holders.discard(threading.get_ident())
         while True:
             try:
                 waiting = self._queue.popleft()
@@ -171,6 +183,7 @@ class Combiner(Generic[C]):
                 self._pass_turn()
             if not waiting.bell.acquire(timeout=self._patience):
                 if self._withdraw(waiting):
+                    self._find_turn()
                     raise Overloaded(
                         f"every connection was busy for {self._patience:g} s, and this command was not sent; "
                         "raise REDIS_POOL_SIZE or call from fewer threads"

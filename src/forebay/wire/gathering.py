@@ -10,12 +10,14 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
+from ..errors import ProtocolViolation
 from .gatherable import Gatherable
 from .resp import Reply
 
 __all__ = ["MOST_GATHERED", "Gathered", "Gathering"]
 
 MOST_GATHERED: Final = 16  # records in one call. What is full leaves at once, and the server is at work while the other callers ask
+_MOST_KEYS: Final = 256
 
 
 class Gathered:
@@ -45,6 +47,9 @@ class Gathered:
 
     def set_result(self, result: Reply, /) -> None:
         """Give each caller the reply to their own record."""
+        if not isinstance(result, list) or len(result) != len(self.futures):
+            self.set_exception(ProtocolViolation("a script answered another number of records than it was asked about"))
+            return
         self._over = True
         for future, reply in zip(self.futures, result, strict=True):
             if not future.done():
@@ -79,7 +84,7 @@ class Gathering:
         gathered.keys.append(keys)
         futures = gathered.futures
         futures.append(future)
-        return self._open.pop(call) if len(futures) >= MOST_GATHERED else None
+        return self._open.pop(call) if len(futures) >= MOST_GATHERED or len(futures) * key_count >= _MOST_KEYS else None
 
     def drain(self) -> Iterable[Gathered]:
         """Return what was gathered, to be sent."""

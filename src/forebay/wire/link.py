@@ -128,6 +128,8 @@ class Link(asyncio.Protocol):
         if not self._out and not self._gathering:
             self.loop.call_soon(self._flush)
         full = self._gathering.add(script, future, keys, key_count, words, word_count)
+        if len(self._slots) + len(self._gathering) >= self._most:
+            self.ready = False
         if full is not None:
             self._queue(full.packed(), full)
             self._flush()  # at once: the server is at work while others ask

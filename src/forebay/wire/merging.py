@@ -6,6 +6,7 @@ It is what `gathering` is on asyncio: a thread that finds every turn taken leave
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from ..errors import ServerError
 from .combiner import Combiner
@@ -13,6 +14,8 @@ from .gatherable import Gatherable
 from .resp import Reply
 
 __all__ = ["Merger", "Piece"]
+
+_MOST_KEYS: Final = 256  # in one call
 
 
 class Piece:
@@ -52,12 +55,16 @@ class Merger:
         return reply if isinstance(reply, ServerError) else reply[0]
 
     def _together(self, pieces: list[Piece]) -> list[Reply]:
-        calls: dict[tuple[Gatherable, bytes], list[int]] = {}
+        same: dict[tuple[Gatherable, bytes], list[int]] = {}
         for at, piece in enumerate(pieces):
-            calls.setdefault(piece.call, []).append(at)
-        commands = [_packed([pieces[at] for at in places]) for places in calls.values()]
+            same.setdefault(piece.call, []).append(at)
+        calls: list[list[int]] = []
+        for places in same.values():
+            size = max(1, _MOST_KEYS // pieces[places[0]].key_count)
+            calls += [places[first : first + size] for first in range(0, len(places), size)]
         replies: list[Reply] = [None] * len(pieces)
-        for places, reply in zip(calls.values(), self._many(commands), strict=True):
+        commands = [_packed([pieces[at] for at in places]) for places in calls]
+        for places, reply in zip(calls, self._many(commands), strict=True):
             for at, own in zip(places, [reply] * len(places) if isinstance(reply, ServerError) else reply, strict=True):
                 replies[at] = own
         return replies

@@ -185,7 +185,9 @@ class Multiplexer(NodeBase):
                     f"for {limit:.3g} s, and this command was not sent; raise REDIS_MAX_IN_FLIGHT or REDIS_MAX_IN_FLIGHT_BYTES, "
                     "or send less at once"
                 ) from error
-            raise ConnectFailed(f"cannot connect to {self.address}: there was no connection within {limit:g} s") from error
+            failure = ConnectFailed(f"cannot connect to {self.address}: there was no connection within {limit:g} s")
+            failure.waited = limit
+            raise failure from error
 
     async def _ready_link(self, size: int = 0) -> Link:
         loop = asyncio.get_running_loop()

@@ -9,7 +9,11 @@
 -- one policy is answered by that, of several by a list. A hit that was charged by the policy's own rates, one or two, may be answered by
 -- nothing but the units left and the microseconds until all is free, for each rate; "charge" is the same, and always answered in full.
 local floor, max, min = math.floor, math.max, math.min
-local stored = redis.call('MGET', unpack(KEYS))
+local stored = {}
+for first = 1, #KEYS, 1000 do  -- what a call can be given has a limit
+  local some = redis.call('MGET', unpack(KEYS, first, min(first + 999, #KEYS)))
+  if #KEYS <= 1000 then stored = some else for i = 1, #some do stored[first + i - 1] = some[i] end end
+end
 local fresh = {}  -- what keys hold since this script wrote them
 local replies, slow = {}, {}
 
