@@ -85,7 +85,7 @@ async def _decided_by(port: Port, band: Band, keys: Sequence[str], asked_for: Aw
         replies = await asked_for
     except ForebayError as error:
         return Decision(tuple(await _decided_group(port, band.questions(keys), failed=error)))
-    return band.decision(replies) or Decision(tuple(_found(band.questions(keys), replies)))
+    return band.decision(replies) or Decision(tuple(await _settled(port, band.questions(keys), replies)))
 
 
 def _check_names(questions: Iterable[Question]) -> None:
@@ -158,8 +158,13 @@ async def _decided_group(
         raise
     except ForebayError as error:
         return [stand_in(question, error, charging=True) for question in questions]
-    if len(questions) == 1:
-        replies = [replies]
+    return await _settled(port, questions, [replies] if len(questions) == 1 else replies, marks)
+
+
+async def _settled(
+    port: Port, questions: Sequence[Question], replies: Sequence[Reply], marks: list[tuple[Question, int]] | None = None
+) -> list[Verdict]:
+    """Return the verdicts of *replies*, and see to what follows from them."""
     found = _found(questions, replies)
     failed_at = {at for at, reply in enumerate(replies) if reply[0] == ERROR}
     if failed_at and len(failed_at) < len(found) and all(verdict.allowed for verdict in found):  # nobody refuses: the others are charged
