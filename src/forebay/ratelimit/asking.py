@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from ..errors import ConnectFailed, ForebayError, NoScript, Redirected, Refused, Unavailable, UsageError
 from ..events import RefundFailed
+from ..forks import renew_after_fork
 from ..port.port import Port, Promise, Reply
 from ..wire.gatherable import Gatherable, bulk
 from ..wire.hurry import DECISION, EVALSHA
@@ -27,9 +28,37 @@ SCRIPT: Final = Gatherable(EVALSHA[DECISION], decides().digest)
 _MOVING: Final = ("ASK", "TRYAGAIN")
 _HIT: Final = bulk(b"hit")
 _MOST_WORDS: Final = 1000  # what is asked together, whose words are kept
-_lock: Final = threading.Lock()
-_loading: Final[WeakKeyDictionary[Port, Promise[None]]] = WeakKeyDictionary()
 _words: dict[tuple[bytes, ...], bytes] = {}  # by the words of each for itself
+
+
+class _Loading:
+    """Who sends the script to a server that has lost it, for each bay."""
+
+    def __init__(self) -> None:
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin with nobody, in a forked child: they run in the parent."""
+        self._lock = threading.Lock()
+        self._under_way: WeakKeyDictionary[Port, Promise[None]] = WeakKeyDictionary()
+
+    def begin(self, port: Port) -> Promise[None] | None:
+        """Return what to wait for, or None if the caller is to do it, and to `end` it."""
+        with self._lock:
+            found = self._under_way.get(port)
+            if found is None:
+                self._under_way[port] = port.promise()
+            return found
+
+    def end(self, port: Port) -> None:
+        """Let those go on who wait."""
+        with self._lock:
+            promise = self._under_way.pop(port)
+        promise.keep(None)
+
+
+_loading: Final = _Loading()
 
 
 def ask_one(port: Port, policy: Policy, text: str, rates: tuple[Rate, ...], cost: int) -> Awaitable[Reply]:
@@ -73,10 +102,7 @@ async def again(error: ForebayError, port: Port, questions: Sequence[Question]) 
 
 async def _after_loading(port: Port, questions: Sequence[Question]) -> Reply:
     """Ask anew on a server that has lost the script. Of all who find that, one sends the source, and the others wait for that."""
-    with _lock:
-        loading = _loading.get(port)
-        if loading is None:
-            mine = _loading[port] = port.promise()
+    loading = _loading.begin(port)
     if loading is not None:
         await loading.wait()
         try:
@@ -89,9 +115,7 @@ async def _after_loading(port: Port, questions: Sequence[Question]) -> Reply:
     try:
         return await asked_alone(port, "hit", questions)
     finally:
-        with _lock:
-            del _loading[port]
-        mine.keep(None)
+        _loading.end(port)
 
 
 async def asked_alone(

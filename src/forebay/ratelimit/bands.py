@@ -55,7 +55,7 @@ class Band:
 
 def band_of(port: Port, limiters: tuple[Any, ...]) -> Band | None:
     """Return the band of *limiters*, for asyncio; None if they are none."""
-    leader = limiters[0] if len(limiters) > 1 else None
+    leader = limiters[0] if 1 < len(limiters) <= _MOST else None
     if not isinstance(leader, LimiterCore):
         return None
     known = leader.policy.bands
