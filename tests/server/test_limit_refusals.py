@@ -8,13 +8,13 @@ import time
 import pytest
 
 from forebay import InvalidCost, InvalidKey, Rate
+from forebay.ratelimit.policy import Question
+from forebay.ratelimit.scripts import LAWS
 from tests.either import as_either
 from tests.own_clients import Kind, ended
 from tests.races.gate import Gate, Hold
 from tests.server.test_limits import BAD_KEYS, LONG, core_of, names_of, passes, remembered
 from tests.server.test_near import calls, until
-
-LAWS = ("gcra", "fixed_window", "sliding_window", "sliding_log")
 
 
 @pytest.fixture
@@ -219,13 +219,23 @@ async def test_what_a_lost_connection_tracked_is_forgotten(either, other, rate):
     assert (await remembered(limiter, "ada")).remaining == 0
 
 
+async def test_what_is_remembered_is_not_read_again_for_a_hit_that_was_under_way(either, rate):
+    limiter = either.limiter("api", rate)
+    await limiter.hit("ada", 3)
+    await remembered(limiter, "ada")
+    policy = core_of(limiter).policy
+    policy.remember(Question(policy, "ada", (rate,), 1))  # as such a hit does when it learns that it was refused
+    assert not refusals_of(limiter)._reading
+    policy.remember(Question(policy, "ada", (Rate(2, LONG),), 1))  # other rates stand for themselves
+    await until(lambda: refusals_of(limiter).held["ada"].asked == (Rate(2, LONG),))
+
+
 async def test_memory_is_bounded(either, rate):
     limiter = either.limiter("api", rate, remember=3)
     refusals = refusals_of(limiter)
     for number in range(10):
         await limiter.hit(number, 3)
         await remembered(limiter, number)
-        await until(lambda: not refusals._reading)  # a hit that was under way when it was learned has it read once more
     assert list(refusals.held) == ["7", "8", "9"]
     assert (len(refusals._names), len(refusals._keys), len(refusals._reading)) == (3, 6, 0)
     assert (await limiter.hit(0)).decided_by == "server"

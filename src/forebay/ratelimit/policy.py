@@ -158,10 +158,9 @@ class Policy:
 
     def remember(self, question: Question) -> None:
         """Read the state of what was refused, in the background, so that it need not be asked for again."""
-        refusals = self._refusals
-        if not refusals.begin(question.text, question.names):
+        refusals, key, rates = self._refusals, question.text, question.rates
+        if not refusals.begin(key, rates, question.names):
             return
-        key, rates = question.text, question.rates
         if self._listener is not None:
             begun = self._listener.give(lambda track: refusals.learn(key, rates, track))
         else:

@@ -83,11 +83,12 @@ class Refusals:
         self._names: dict[str, tuple[bytes, bytes]] = {}
         self._reading: dict[str, bool] = {}  # whether nothing changed since it was asked
 
-    def begin(self, key: str, names: tuple[str, str]) -> bool:
+    def begin(self, key: str, asked: tuple[Rate, ...], names: tuple[str, str]) -> bool:
         """Note that *key* is about to be read, to be remembered; False if it need not be. Each beginning is ended by `learn`."""
         with self._lock:
-            if not self._most or key in self._reading:
-                return False
+            held = self.held.get(key)
+            if not self._most or key in self._reading or (held is not None and held.asked == asked and monotonic() < held.until):
+                return False  # what is held still stands for a hit that was under way when it was learned: nothing has changed it
             self._reading[key] = True
             both = self._names[key] = names[0].encode(), names[1].encode()
             self._keys.update(dict.fromkeys(both, key))
