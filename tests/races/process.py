@@ -9,7 +9,7 @@ from typing import Any
 
 from forebay import Forebay
 
-__all__ = ["Process", "invalidate"]
+__all__ = ["Process", "Told", "invalidate"]
 
 
 def invalidate(cache: Any, bay: Any, writer: str, key: str, name: str) -> Any:
@@ -30,15 +30,11 @@ def invalidate(cache: Any, bay: Any, writer: str, key: str, name: str) -> Any:
     return bay.execute("SET", name, '"new"')
 
 
-class Process:
-    """The child, as its parent sees it."""
+class Told:
+    """A child that is told and says a line of JSON at a time, as its parent sees it."""
 
-    def __init__(self, url: str) -> None:
-        self._child = subprocess.Popen([sys.executable, __file__, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    @property
-    def pid(self) -> int:
-        return self._child.pid
+    def __init__(self, command: list[str], env: dict[str, str] | None = None) -> None:
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
 
     def tell(self, **order: Any) -> None:
         """Give an order, and do not wait for its end."""
@@ -51,7 +47,29 @@ class Process:
         assert self._child.stdout is not None
         line = self._child.stdout.readline()
         assert line, "the child has ended"
-        said = json.loads(line)
+        return json.loads(line)
+
+    def close(self) -> None:
+        """End it by the end of its orders; safe to call again."""
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._child.wait(10)
+
+
+class Process(Told):
+    """The child that reads and writes."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__([sys.executable, __file__, url])
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def hear(self) -> Any:
+        """Return the result of an order."""
+        said = super().hear()
         assert "error" not in said, said
         return said["result"]
 
@@ -64,13 +82,6 @@ class Process:
         """End it with SIGKILL, in the midst of whatever it does."""
         self._child.kill()
         self.close()
-
-    def close(self) -> None:
-        """End it by the end of its orders; safe to call again."""
-        for pipe in (self._child.stdin, self._child.stdout):
-            if pipe is not None:
-                pipe.close()
-        self._child.wait(10)
 
 
 class _Bay:

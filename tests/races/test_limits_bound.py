@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 import time
 import uuid
@@ -23,6 +22,7 @@ from typing import Any
 import pytest
 
 from forebay import AsyncForebay, Forebay
+from tests.races.process import Told
 
 US = 1_000_000
 PROCESSES = 8
@@ -97,31 +97,13 @@ POLICIES: dict[str, tuple[str, dict[str, Any], Callable[[int], float]]] = {
 }
 
 
-class Child:
+class Child(Told):
     """A process with a bay of its own, and clocks that are *skew* seconds ahead."""
 
     def __init__(self, url: str, skew: int = 0) -> None:
-        command = [sys.executable, "-c", CHILD, str(skew), __file__, url]
         # Who asks while so many others do may wait: that is not to be taken for an outage, which is no matter of this test.
         env = {**os.environ, "REDIS_LIMIT_DEADLINE": "20s", "REDIS_READ_TIMEOUT": "20s", "PYTHONPATH": os.pathsep.join(sys.path)}
-        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
-
-    def tell(self, **order: Any) -> None:
-        assert self._child.stdin is not None
-        self._child.stdin.write(json.dumps(order) + "\n")
-        self._child.stdin.flush()
-
-    def hear(self) -> Any:
-        assert self._child.stdout is not None
-        line = self._child.stdout.readline()
-        assert line, "the child has ended"
-        return json.loads(line)
-
-    def close(self) -> None:
-        for pipe in (self._child.stdin, self._child.stdout):
-            if pipe is not None:
-                pipe.close()
-        self._child.wait(10)
+        super().__init__([sys.executable, "-c", CHILD, str(skew), __file__, url], env)
 
 
 @pytest.fixture(scope="module")

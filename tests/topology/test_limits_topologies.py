@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from forebay import InvalidCost, Rate
+from forebay.ratelimit.scripts import LAWS
 from tests.clusters import ClusterSet
 from tests.sentinels import SentinelSet
 from tests.server.test_hit_all import bare, left
 from tests.server.test_limits import LONG, core_of, names_of, passes, remembered
 from tests.server.test_near import until
-
-LAWS = ("gcra", "fixed_window", "sliding_window", "sliding_log")
 
 
 @pytest.fixture

@@ -42,6 +42,18 @@ def small(bay, limits, routes=None, **options):
     return Starlette(routes=routes, middleware=[Middleware(LimitMiddleware, limits=limits, **options)])
 
 
+def with_login():
+    """An application where anybody may be anyone."""
+    app = FastAPI()
+
+    @app.get("/login/{user}")
+    async def login(user: str, request: Request):
+        await session_of(request).login(user)
+        return {}
+
+    return app
+
+
 async def test_the_third_of_two_a_minute_is_refused_and_told_when_to_come_back(bay):
     app = small(bay, [bay.limiter("api", "2/minute")])
     async with client_of(app) as client:
@@ -235,12 +247,7 @@ async def test_costs_may_depend_on_the_request(bay):
 
 
 async def test_users_are_told_apart_by_their_sessions_wherever_they_come_from(bay):
-    app = FastAPI()
-
-    @app.get("/login/{user}")
-    async def login(user: str, request: Request):
-        await session_of(request).login(user)
-        return {}
+    app = with_login()
 
     @app.get("/x")
     async def x():
@@ -470,12 +477,7 @@ async def test_users_need_the_middleware_of_sessions_around(bay, outside):
 
 
 async def test_a_dependency_tells_users_apart_too(bay):
-    app = FastAPI()
-
-    @app.get("/login/{user}")
-    async def login(user: str, request: Request):
-        await session_of(request).login(user)
-        return {}
+    app = with_login()
 
     @app.get("/x", dependencies=[Depends(require_limit(bay.limiter("api", "1/minute"), by=by_user))])
     async def x():

@@ -15,7 +15,7 @@ from .policy import Policy, Question
 from .rate import Rate, stored_rates
 from .verdict import DecidedBy, Standing, Verdict
 
-__all__ = ["ERROR", "by_two", "decided", "in_shadow", "limited", "recalled", "stand_in", "verdict_of"]
+__all__ = ["ERROR", "by_two", "decided", "in_shadow", "let_through", "limited", "recalled", "stand_in", "verdict_of"]
 
 ERROR: Final = -2
 _SECOND: Final = 1_000_000
@@ -134,4 +134,9 @@ def in_shadow(policy: Policy, verdict: Verdict, text: str) -> Verdict:
     """Return *verdict*, a refusal, as a limiter in shadow mode gives it, and report it."""
     policy.reporter.report(LimitShadowed(limited(verdict), policy.name, text))
     policy.tally.shadowed += 1
+    return let_through(verdict)
+
+
+def let_through(verdict: Verdict) -> Verdict:
+    """Return *verdict*, a refusal, as one that refuses nobody."""
     return replace(verdict, allowed=True, retry_after=0.0, shadowed=True)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, Final
 
-from msgspec.structs import replace
-
 from ..errors import ForebayError, InvalidCommand, UsageError
 from ..keys import Key
 from ..port.port import Port, Reply
@@ -18,7 +16,7 @@ from ..wire.slots import slot_of
 from .asking import again, ask, asked_alone, refund
 from .bands import Band, band_of
 from .core import LimiterCore, asked
-from .deciding import ERROR, decided, recalled, stand_in
+from .deciding import ERROR, decided, let_through, recalled, stand_in
 from .policy import Policy, Question
 from .verdict import Decision, Verdict
 
@@ -211,5 +209,5 @@ async def _looked_at(port: Port, group: Sequence[tuple[_Place, Question]]) -> di
         return {place: stand_in(question, error, charging=False) for place, question in group}
     for at, (question, verdict) in enumerate(zip(questions, found, strict=True)):
         if not verdict.allowed and question.policy.options.shadow:
-            found[at] = replace(verdict, allowed=True, retry_after=0.0, shadowed=True)
+            found[at] = let_through(verdict)
     return {place: verdict for (place, _), verdict in zip(group, found, strict=True)}
